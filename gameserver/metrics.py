@@ -1,0 +1,117 @@
+"""Every metric of the server, by name, in one place.
+
+An instance has its own registry, so that tests and several servers in one process never share counters.
+Labels have few values: game classes, stores, outcomes; never ids of players, matches or connections.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+# From a tenth of a millisecond (one action) to seconds (a store that struggles).
+SECONDS_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BYTES_BUCKETS = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216)
+
+
+class Metrics:
+    """The server's metrics; attributes are named like the metrics, without the `gameserver_` in front."""
+
+    CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+        self._connections()
+        self._matches()
+        self._storage()
+        self._process()
+
+    def render(self) -> bytes:
+        """What `/metrics` answers."""
+        return generate_latest(self.registry)
+
+    def value(self, name: str, **labels: str) -> float:
+        """One sample, 0 when there is none yet; for the console and for tests."""
+        return self.registry.get_sample_value(f"gameserver_{name}", labels) or 0.0
+
+    def _connections(self) -> None:
+        self.connections = self._gauge("connections", "Open WebSocket connections.")
+        self.connections_total = self._counter("connections_total", "WebSocket connections accepted.")
+        self.connections_refused_total = self._counter(
+            "connections_refused_total", "Connections turned away, by reason.", "reason"
+        )
+        self.connections_closed_total = self._counter(
+            "connections_closed_total", "WebSocket connections closed, by close code.", "code"
+        )
+        self.messages_received_total = self._counter(
+            "messages_received_total", "Messages from clients, by type.", "type"
+        )
+        self.bytes_received_total = self._counter("bytes_received_total", "Payload bytes from clients.")
+        self.frames_sent_total = self._counter("frames_sent_total", "WebSocket frames written to clients.")
+        self.bytes_sent_total = self._counter("bytes_sent_total", "Bytes written to clients.")
+        self.errors_sent_total = self._counter("errors_sent_total", "Errors told to clients, by code.", "code")
+        self.slow_consumers_total = self._counter(
+            "slow_consumers_total", "Clients that did not keep up: conflated, recovered or aborted.", "outcome"
+        )
+        self.events_dropped_total = self._counter(
+            "events_dropped_total", "Events not sent to a slow client, by priority.", "priority"
+        )
+        self.http_requests_total = self._counter(
+            "http_requests_total", "HTTP requests, by route and status.", "route", "method", "status"
+        )
+        self.http_request_seconds = self._histogram("http_request_seconds", "Time to answer, by route.", "route")
+
+    def _matches(self) -> None:
+        self.matches = self._gauge("matches", "Matches that this node runs.", "game")
+        self.players = self._gauge("players", "Players in matches of this node.", "game")
+        self.spectators = self._gauge("spectators", "Spectators of matches of this node.", "game")
+        self.matches_created_total = self._counter("matches_created_total", "Matches created.", "game")
+        self.matches_restored_total = self._counter(
+            "matches_restored_total", "Matches restored from a snapshot.", "game"
+        )
+        self.matches_ended_total = self._counter("matches_ended_total", "Matches ended, by reason.", "game", "reason")
+        self.actions_total = self._counter(
+            "actions_total", "Actions handled: applied, refused, failed or duplicate.", "game", "priority", "outcome"
+        )
+        self.action_seconds = self._histogram("action_seconds", "Time in one action.", "game")
+        self.tick_seconds = self._histogram(
+            "tick_seconds", "Time in one wake of a match: its tick and its flush.", "game"
+        )
+        self.tick_overruns_total = self._counter(
+            "tick_overruns_total", "Ticks that took longer than their interval.", "game"
+        )
+        self.ticks_skipped_total = self._counter("ticks_skipped_total", "Ticks given up after falling behind.", "game")
+        self.game_errors_total = self._counter("game_errors_total", "Exceptions in game code.", "game")
+        self.flushes_total = self._counter("flushes_total", "Versions committed.", "game")
+        self.flush_bytes_total = self._counter("flush_bytes_total", "Encoded bytes of flushes, before fan-out.", "game")
+
+    def _storage(self) -> None:
+        self.store_up = self._gauge("store_up", "1 if the store answered its last check.", "store")
+        self.store_errors_total = self._counter("store_errors_total", "Requests to a store that failed.", "store")
+        self.embedded_restarts_total = self._counter(
+            "embedded_restarts_total", "Times an embedded store died and was started again.", "store"
+        )
+        self.snapshots_total = self._counter("snapshots_total", "Snapshots: saved, refused or failed.", "outcome")
+        self.snapshots_quarantined_total = self._counter(
+            "snapshots_quarantined_total", "Corrupt snapshots moved aside: look at each of them."
+        )
+        self.snapshot_seconds = self._histogram("snapshot_seconds", "Time to write one snapshot.")
+        self.snapshot_bytes = self._histogram("snapshot_bytes", "Size of one snapshot.", buckets=BYTES_BUCKETS)
+        self.records_queued = self._gauge("records_queued", "Records that wait for MongoDB.")
+        self.records_total = self._counter(
+            "records_total", "Records: written, duplicate, refused or dropped.", "outcome"
+        )
+        self.record_retries_total = self._counter("record_retries_total", "Writes of records that had to be repeated.")
+
+    def _process(self) -> None:
+        self.loop_lag_seconds = self._gauge("loop_lag_seconds", "How late the event loop ran its last probe.")
+        self.draining = self._gauge("draining", "1 while the server is stopping.")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"gameserver_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"gameserver_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = SECONDS_BUCKETS) -> Histogram:
+        return Histogram(f"gameserver_{name}", text, labels, registry=self.registry, buckets=buckets)

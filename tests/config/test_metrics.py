@@ -1,0 +1,30 @@
+"""Metrics: one registry each, names in one style, readable output."""
+
+from __future__ import annotations
+
+from gameserver.metrics import Metrics
+
+
+def test_two_instances_share_nothing() -> None:
+    """Two servers in one process count apart."""
+    one, other = Metrics(), Metrics()
+    one.connections_total.inc()
+    assert one.value("connections_total") == 1
+    assert other.value("connections_total") == 0
+
+
+def test_names_follow_one_style() -> None:
+    """Prefixed, and the attribute is the metric's name without the prefix."""
+    metrics = Metrics()
+    names = {family.name for family in metrics.registry.collect()}
+    assert all(name.startswith("gameserver_") for name in names)
+    attributes = {name.removesuffix("_total") for name in vars(metrics) if name not in ("registry",)}
+    assert {name.removeprefix("gameserver_") for name in names} == attributes
+
+
+def test_render_is_what_prometheus_reads() -> None:
+    """Labels and values appear in the text format."""
+    metrics = Metrics()
+    metrics.matches.labels(game="arena").set(3)
+    assert b'gameserver_matches{game="arena"} 3.0' in metrics.render()
+    assert metrics.CONTENT_TYPE.startswith("text/plain")

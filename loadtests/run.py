@@ -28,6 +28,7 @@ from pathlib import Path
 import psutil
 
 HERE = Path(__file__).parent
+COMMAND = Path(sys.executable).with_name("gameserver")
 REPORTS = HERE / "reports"
 READY_SECONDS = 30
 STOP_SECONDS = 12
@@ -95,7 +96,7 @@ def running_server(
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     pin = ["taskset", "--cpu-list", cores] if cores else []
-    command = [*pin, sys.executable, "-m", "gameserver", "run", *games, "--port", str(port)]
+    command = [*pin, str(COMMAND), "run", *games, "--port", str(port)]
     with tempfile.TemporaryDirectory(prefix="gameserver-load-") as data, log_path.open("wb") as log:
         settings = {
             "GAMESERVER__SERVER__HOST": "127.0.0.1",
@@ -201,9 +202,9 @@ def main(given: list[str] | None = None) -> int:
     prefix = REPORTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{options.game}-{options.users}"
     usage, done = Usage(), threading.Event()
     games = [str(Path(game).resolve()) if game.endswith(".py") else game for game in options.games]
-    # One address makes all connections here: the limit against floods from one address would only measure itself.
     with running_server(games, Path(f"{prefix}.server.log"), cores="0" if options.pin else None) as (url, server):
-        print(f"{options.users} players, {options.rate:g} + {options.fire_rate:g} actions/s each, {options.time}: {url}")
+        rates = f"{options.rate:g} NORMAL and {options.fire_rate:g} HIGH actions/s each"
+        print(f"{options.users} players, {rates}, for {options.time} against {url}")
         watcher = threading.Thread(target=watch, args=(server.pid, usage, done), daemon=True)
         watcher.start()
         code = play(options, url, prefix)

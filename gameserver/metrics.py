@@ -35,8 +35,8 @@ class Metrics:
         return self.registry.get_sample_value(f"gameserver_{name}", labels) or 0.0
 
     def _connections(self) -> None:
-        self.connections = self._gauge("connections", "Open WebSocket connections.")
-        self.connections_total = self._counter("connections_total", "WebSocket connections accepted.")
+        self.connections_open = self._gauge("connections_open", "Open WebSocket connections.")
+        self.connections_accepted_total = self._counter("connections_accepted_total", "WebSocket connections accepted.")
         self.connections_refused_total = self._counter(
             "connections_refused_total", "Connections turned away, by reason.", "reason"
         )

@@ -8,9 +8,9 @@ from gameserver.metrics import Metrics
 def test_two_instances_share_nothing() -> None:
     """Two servers in one process count apart."""
     one, other = Metrics(), Metrics()
-    one.connections_total.inc()
-    assert one.value("connections_total") == 1
-    assert other.value("connections_total") == 0
+    one.connections_accepted_total.inc()
+    assert one.value("connections_accepted_total") == 1
+    assert other.value("connections_accepted_total") == 0
 
 
 def test_names_follow_one_style() -> None:

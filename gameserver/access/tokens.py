@@ -13,7 +13,7 @@ import jwt
 
 from gameserver.access.identity import Claims, check_user_id, check_user_name
 from gameserver.access.roles import Role
-from gameserver.errors import ConfigError, GameServerError, RequestInvalid, TokenExpired, TokenInvalid
+from gameserver.errors import ConfigError, RequestInvalid, TokenExpired, TokenInvalid
 
 DEVELOPMENT_SECRET: Final = "development-only-secret-never-use-it-in-production"  # noqa: S105 - public on purpose
 """The secret of a server nobody has configured: known to everyone, refused in production."""
@@ -118,20 +118,21 @@ def check_secret(secret: str | None, *, production: bool) -> str:
 def _verified_payload(token: str, keys: Sequence[str], algorithms: list[str]) -> dict[str, Any]:
     if not keys:
         raise ConfigError("there is no key to verify tokens with")
-    reason: GameServerError = TokenInvalid()
+    reason = "the token was not signed by this server's secret"
     for key in keys:
         try:
             return jwt.decode(token, key, algorithms=algorithms, options=_OPTIONS)
         except jwt.InvalidSignatureError:
-            reason = TokenInvalid("the token was not signed by this server's secret")
+            continue  # perhaps the next key
         except jwt.MissingRequiredClaimError as missing:
-            raise TokenInvalid(f"the token has no {missing.claim}") from None
+            reason = f"the token has no {missing.claim}"
         except jwt.InvalidAlgorithmError:
-            raise TokenInvalid(f"the token must be signed with {' or '.join(algorithms)}") from None
+            reason = f"the token must be signed with {' or '.join(algorithms)}"
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-            # Their texts may quote the token.
-            raise TokenInvalid("the token is not a well-formed JWT") from None
-    raise reason
+            reason = "the token is not a well-formed JWT"
+        break
+    # Raised out here, so that PyJWT's exception, whose text may quote the token, is not even its context.
+    raise TokenInvalid(reason)
 
 
 def _algorithms(algorithms: Sequence[str]) -> list[str]:

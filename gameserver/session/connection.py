@@ -1,0 +1,203 @@
+"""One connection's state machine: which message may come when, how many, and what it has open.
+
+Sans-I/O: the socket's owner asks before it acts, `now` is an argument (monotonic seconds), and refusals are exceptions
+with a code. What ends the connection (wrong order, too many messages) has a close code; what concerns one request or
+channel has none, and the connection goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Final
+
+from gameserver.access import Claims, Permission, TokenBucket, check_permission
+from gameserver.errors import (
+    BudgetExceeded,
+    HelloExpected,
+    HelloRepeated,
+    HelloTimeout,
+    LimitReached,
+    MessageTypeUnknown,
+    NotJoined,
+    ProtocolVersionUnsupported,
+    RequestPending,
+)
+from gameserver.protocol import PROTOCOL_VERSION, Action, ClientMessage, Hello, Join, Leave, Ping, Request
+
+MESSAGE_BYTES_PER_TOKEN: Final = 1_024
+"""A message costs one token and one more for each of these: what it costs to decode grows with its size."""
+
+
+class ConnectionState(StrEnum):
+    """Where a connection is in its life."""
+
+    NEW = "new"
+    """Open; nothing said yet."""
+    GREETED = "greeted"
+    """The hello is here, its token is being checked."""
+    READY = "ready"
+    """Welcomed."""
+    CLOSING = "closing"
+    """The server is closing it: what still arrives is not looked at."""
+
+
+class Verdict(Enum):
+    """What to do with a message of this type in this state."""
+
+    HANDLE = "handle"
+    IGNORE = "ignore"
+    HELLO_EXPECTED = "hello expected"
+    HELLO_REPEATED = "hello repeated"
+
+
+_MESSAGE_TYPES: Final[tuple[type[ClientMessage], ...]] = (Hello, Join, Action, Leave, Request, Ping)
+_AFTER_WELCOME: Final[tuple[type[ClientMessage], ...]] = (Join, Action, Leave, Request, Ping)
+
+TRANSITIONS: Final[dict[ConnectionState, dict[type[ClientMessage], Verdict]]] = {
+    ConnectionState.NEW: {Hello: Verdict.HANDLE, **dict.fromkeys(_AFTER_WELCOME, Verdict.HELLO_EXPECTED)},
+    # A client waits for its welcome: until then nobody knows who it is.
+    ConnectionState.GREETED: {Hello: Verdict.HELLO_REPEATED, **dict.fromkeys(_AFTER_WELCOME, Verdict.HELLO_EXPECTED)},
+    ConnectionState.READY: {Hello: Verdict.HELLO_REPEATED, **dict.fromkeys(_AFTER_WELCOME, Verdict.HANDLE)},
+    ConnectionState.CLOSING: dict.fromkeys(_MESSAGE_TYPES, Verdict.IGNORE),
+}
+"""The whole machine: state x message type -> verdict."""
+
+JOIN_PERMISSIONS: Final = {
+    "match": Permission.MATCH_JOIN,
+    "game": Permission.MATCH_JOIN,
+    "create": Permission.MATCH_CREATE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionPolicy:
+    """What one connection may use."""
+
+    hello_timeout_seconds: float = 10.0
+    messages_per_second: float = 100.0
+    messages_burst: float = 200.0
+    channels_max: int = 16
+    requests_max: int = 32
+    """Joins, leaves and requests that are being answered at the same time."""
+
+
+DEFAULT_POLICY: Final = ConnectionPolicy()
+
+
+class SessionMachine:
+    """What one connection has said and has open. The order of use for each message: `admit`, decode, `accept`."""
+
+    __slots__ = ("_budget", "_channels", "_requests", "_state", "_verdicts", "claims", "hello_deadline", "policy")
+
+    def __init__(self, policy: ConnectionPolicy = DEFAULT_POLICY, *, now: float) -> None:
+        self.policy = policy
+        self.claims: Claims | None = None
+        self._enter(ConnectionState.NEW)
+        self.hello_deadline = now + policy.hello_timeout_seconds
+        """When the hello must be here (same clock as `now`)."""
+        self._budget = TokenBucket(policy.messages_per_second, policy.messages_burst, now)
+        self._channels: dict[int, str] = {}
+        self._requests: set[int] = set()
+
+    # --- each message -------------------------------------------------------------------------------------------------
+    def admit(self, size_bytes: int, now: float) -> None:
+        """Before decoding: raises BudgetExceeded if the connection sends more than it may."""
+        # No message costs more than a full budget: one of the largest size may always be sent after a pause.
+        cost = min(1 + size_bytes // MESSAGE_BYTES_PER_TOKEN, self.policy.messages_burst)
+        if not self._budget.take(now, cost):
+            raise BudgetExceeded(f"at most {self.policy.messages_per_second:g} messages a second on average")
+
+    def accept(self, message: ClientMessage) -> bool:
+        """Whether to handle the message (False: ignore it); raises what the table says. A hello is noted as said."""
+        verdict = self._verdicts.get(type(message))
+        if verdict is Verdict.HANDLE:
+            if type(message) is Hello:
+                if message.version != PROTOCOL_VERSION:
+                    raise ProtocolVersionUnsupported(
+                        f"this server speaks protocol version {PROTOCOL_VERSION}, not {message.version}"
+                    )
+                self._enter(ConnectionState.GREETED)
+            return True
+        if verdict is Verdict.IGNORE:
+            return False
+        if verdict is Verdict.HELLO_REPEATED:
+            raise HelloRepeated
+        if verdict is Verdict.HELLO_EXPECTED:
+            if self._state is ConnectionState.GREETED:
+                raise HelloExpected("wait for the welcome before the next message")
+            raise HelloExpected
+        raise MessageTypeUnknown
+
+    def check_hello_deadline(self, now: float) -> None:
+        """Raises HelloTimeout when the hello is overdue; call it at `hello_deadline`."""
+        if self._state is ConnectionState.NEW and now >= self.hello_deadline:
+            raise HelloTimeout(f"the hello must arrive within {self.policy.hello_timeout_seconds:g} seconds")
+
+    # --- its life -----------------------------------------------------------------------------------------------------
+    @property
+    def state(self) -> ConnectionState:
+        """Where the connection is in its life."""
+        return self._state
+
+    def welcome(self, claims: Claims) -> None:
+        """The token was good: from now on this is who the connection belongs to."""
+        if self._state is not ConnectionState.GREETED:
+            raise HelloExpected
+        self.claims = claims
+        self._enter(ConnectionState.READY)
+
+    def close(self) -> None:
+        """The server closes the connection: ignore what still comes."""
+        self._enter(ConnectionState.CLOSING)
+
+    # --- requests: one number, one answer -----------------------------------------------------------------------------
+    def open_request(self, request: int) -> None:
+        """Note a join, leave or request as under way; raises RequestPending or LimitReached (neither ends anything)."""
+        if request in self._requests:
+            raise RequestPending(f"request {request} is still being answered: use another number")
+        if len(self._requests) >= self.policy.requests_max:
+            raise LimitReached(f"at most {self.policy.requests_max} requests at the same time")
+        self._requests.add(request)
+
+    def close_request(self, request: int) -> None:
+        """It was answered: the number is free again."""
+        self._requests.discard(request)
+
+    def check_join(self, message: Join) -> None:
+        """Whether this user may ask for this join: raises PermissionDenied, or LimitReached for the channels."""
+        if self.claims is None:
+            raise HelloExpected
+        permission = Permission.MATCH_SPECTATE if message.spectate else JOIN_PERMISSIONS[message.kind]
+        check_permission(self.claims.role, permission)
+        if message.spectate and message.kind == "create":
+            check_permission(self.claims.role, Permission.MATCH_CREATE)
+        if len(self._channels) >= self.policy.channels_max:
+            raise LimitReached(f"at most {self.policy.channels_max} matches on one connection")
+
+    # --- channels -----------------------------------------------------------------------------------------------------
+    @property
+    def channels(self) -> dict[int, str]:
+        """The open channels and the session each one stands for (a copy)."""
+        return dict(self._channels)
+
+    def open_channel(self, channel: int, session_id: str) -> None:
+        """The join succeeded; raises LimitReached (joins that ran at the same time may fill the last channel)."""
+        if channel not in self._channels and len(self._channels) >= self.policy.channels_max:
+            raise LimitReached(f"at most {self.policy.channels_max} matches on one connection")
+        self._channels[channel] = session_id
+
+    def session_of(self, channel: int) -> str:
+        """The session behind a channel; raises NotJoined (no reason to close: it may have just been closed)."""
+        session_id = self._channels.get(channel)
+        if session_id is None:
+            raise NotJoined(f"this connection has not joined channel {channel}")
+        return session_id
+
+    def close_channel(self, channel: int) -> str | None:
+        """The channel is over; gives back its session, None if there was none."""
+        return self._channels.pop(channel, None)
+
+    def _enter(self, state: ConnectionState) -> None:
+        self._state = state
+        self._verdicts = TRANSITIONS[state]

@@ -2,7 +2,7 @@
 
 The server and the clients are processes of their own, pinned to different cores, talking over the loopback address.
 The cost of a frame is measured with clients that only listen; the cost of an action is what ten inputs a second and
-client add. The stores' processes are not counted (they save a snapshot every few seconds; that part of the server's own work is).
+client add. The stores' processes are not counted; the server's own part of saving snapshots is.
 """
 
 from __future__ import annotations

@@ -144,6 +144,7 @@ class RecordsSettings(Section):
     batch_size: Annotated[int, Field(ge=1, le=100_000)] = 100
     batch_interval_ms: Count = 1000
     queue_records_max: Count = 10_000
+    queue_bytes_max: Annotated[int, Field(ge=2**21)] = 67_108_864
     retry_seconds_min: Seconds = 0.1
     retry_seconds_max: Seconds = 5.0
     close_seconds: Seconds = 3.0

@@ -339,6 +339,12 @@ class SnapshotCorrupt(GameServerError):
     code = "snapshot_corrupt"
 
 
+class SnapshotTooNew(GameServerError):
+    """A newer server wrote this snapshot: it is left to one that can read it."""
+
+    code = "snapshot_too_new"
+
+
 class DataFolderInUse(GameServerError):
     """Another server uses this data folder."""
 

@@ -1,0 +1,58 @@
+"""What a flush starts from: the log of a flush, folded to one entry per place with the value it had before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gameserver.state.containers import List, Map
+from gameserver.state.entity import Entity
+from gameserver.state.groups import Group
+from gameserver.state.node import OWNER, AudienceChange, LogEntry, Node
+
+Splice = tuple[int, list[Any], list[Any]]
+"""(start, removed, inserted)"""
+
+
+class Changes:
+    """The changed places of nodes that were there at the last flush and still are, in order of first change."""
+
+    __slots__ = ("entities", "lists", "maps", "members", "owners")
+
+    def __init__(self, log: list[LogEntry], flushed_id: int) -> None:
+        self.entities: dict[int, tuple[Entity, dict[Any, Any]]] = {}
+        self.maps: dict[int, tuple[Map[Any, Any], dict[Any, Any]]] = {}
+        self.lists: dict[int, tuple[List[Any], list[Splice]]] = {}
+        self.owners: dict[int, tuple[Entity, str | None]] = {}
+        self.members: dict[str, dict[str, bool]] = {}  # group → viewer → was a member
+        entities = self.entities
+        for entry in log:
+            node = entry[0]
+            if isinstance(node, Entity):
+                if node._id > flushed_id or node._tree is None:
+                    continue  # a new node is sent whole, a gone one not at all
+                what = entry[1]
+                if what.__class__ is AudienceChange:
+                    if what is OWNER:
+                        self.owners.setdefault(node._id, (node, entry[2]))
+                    continue
+                known = entities.get(node._id)
+                if known is None:
+                    entities[node._id] = (node, {what: entry[2]})
+                else:
+                    known[1].setdefault(what, entry[2])
+            else:
+                self._fold(entry, flushed_id)
+
+    def _fold(self, entry: LogEntry, flushed_id: int) -> None:
+        node = entry[0]
+        if isinstance(node, Group):
+            self.members.setdefault(node.name, {}).setdefault(entry[1], entry[2])
+            return
+        if not isinstance(node, Node) or entry[1].__class__ is AudienceChange:
+            return
+        if node._id > flushed_id or node._tree is None:
+            return
+        if isinstance(node, Map):
+            self.maps.setdefault(node._id, (node, {}))[1].setdefault(entry[1], entry[2])
+        elif isinstance(node, List):
+            self.lists.setdefault(node._id, (node, []))[1].append((entry[1], entry[2], entry[3]))

@@ -1,0 +1,308 @@
+"""`Entity`: an object of the state with typed, numbered fields taken from the class's annotations."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
+
+from gameserver.errors import StateError
+from gameserver.state.containers import List, Map, copied
+from gameserver.state.node import (
+    AUDIENCE,
+    INT_MAX,
+    INT_MIN,
+    MISSING,
+    NODE_SLOTS,
+    OWNER,
+    AudienceChange,
+    LogEntry,
+    Node,
+    Where,
+    audience_name,
+    init_slots,
+    player_id,
+    put,
+    set_audience,
+)
+from gameserver.state.values import ValueType, value_type
+
+T = TypeVar("T")
+
+
+class Visibility(IntEnum):
+    """Who receives a field of an entity that they may see."""
+
+    PUBLIC = 0
+    OWNER = 1
+    SERVER = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """What `quantized`, `owner_only` and `server_only` leave in the class body."""
+
+    default: Any = MISSING
+    step: float | None = None
+    visibility: Visibility = Visibility.PUBLIC
+
+
+def quantized(default: float = 0.0, *, step: float) -> Any:
+    """A number that is held exactly and sent as the integer `round(value / step)`, only when that integer changed.
+
+    `step` is the size of one unit, in the field's own unit: 0.01 sends hundredths.
+    """
+    if not step > 0:
+        raise StateError(f"quantized(step=…) must be greater than 0, not {step!r}")
+    return FieldSpec(default, step)
+
+
+def owner_only(default: Any = MISSING) -> Any:
+    """A field that only the entity's owner receives (nobody, while it has no owner)."""
+    return _narrowed(default, Visibility.OWNER)
+
+
+def server_only(default: Any = MISSING) -> Any:
+    """A field that never leaves the server; it is in snapshots and the journal like all others."""
+    return _narrowed(default, Visibility.SERVER)
+
+
+def _narrowed(default: Any, visibility: Visibility) -> FieldSpec:
+    if isinstance(default, FieldSpec):
+        return dataclasses.replace(default, visibility=max(default.visibility, visibility))
+    return FieldSpec(default, None, visibility)
+
+
+class Field:
+    """One field of an entity class. `number` is its place in the class, and on the wire: public, owner_only, server_only."""
+
+    __slots__ = ("default", "fast", "name", "nodes", "number", "step", "type", "visibility")
+
+    def __init__(self, name: str, spec: FieldSpec, type_: ValueType, number: int) -> None:
+        self.name = name
+        self.number = number
+        self.step = spec.step
+        self.visibility = spec.visibility
+        self.default = spec.default
+        self.type = type_
+        self.fast = type_.fast
+        self.nodes = type_.nodes
+
+    def make_default(self) -> Any:
+        """A fresh default value."""
+        value = self.default
+        if value is not MISSING:
+            return copied(value)
+        if self.type.optional or self.type.tag == "any":
+            return None
+        if self.type.choices:
+            return self.type.choices[0]
+        made: Any = (self.type.scalar or self.type.node_class or dict)()
+        return made
+
+    def __repr__(self) -> str:
+        return f"Field({self.name!r})"
+
+
+_RESERVED = frozenset({"owner", "audience", "copy"})
+
+
+def _enclosing_locals() -> dict[str, Any]:
+    """The local names where a class is being defined, if that is inside a function: its annotations may name them."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name == "__init_subclass__":
+        frame = frame.f_back
+    if frame is None or frame.f_locals is frame.f_globals:
+        return {}
+    return dict(frame.f_locals)
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    """The class's own annotations, resolved; names that are only known where the class was defined included."""
+    raw = cls.__dict__.get("__annotations__", {})
+    module = sys.modules.get(cls.__module__)
+    scope = {**vars(typing), **vars(module)} if module else dict(vars(typing))
+    resolved: dict[str, Any] = {}
+    for name, annotation in raw.items():
+        if isinstance(annotation, str):
+            if annotation.replace("typing.", "").startswith("ClassVar"):
+                continue
+            try:
+                annotation = eval(annotation, scope, {cls.__name__: cls, **cls._locals})  # type: ignore[attr-defined]  # noqa: S307
+            except NameError as error:
+                raise StateError(
+                    f"{cls.__name__}.{name}: the type {annotation!r} is not known at module level ({error}); "
+                    "define the class it names at the top of the module"
+                ) from None
+        if typing.get_origin(annotation) is not ClassVar and annotation is not ClassVar:
+            resolved[name] = annotation
+    return resolved
+
+
+def _build_fields(cls: type[Entity]) -> dict[str, Field]:
+    specs: dict[str, tuple[FieldSpec, ValueType]] = {}
+    for base in reversed(cls.__mro__):
+        if not issubclass(base, Entity) or base is Entity:
+            continue
+        for name, annotation in _annotations(base).items():
+            try:
+                specs[name] = (base._specs[name], value_type(annotation))
+            except StateError as error:
+                raise StateError(f"{base.__name__}.{name}: {error.message}") from None
+    ordered = sorted(specs, key=lambda name: specs[name][0].visibility)
+    fields = {name: Field(name, *specs[name], number) for number, name in enumerate(ordered)}
+    for field in fields.values():
+        if field.default is not MISSING:
+            field.default = field.type.convert(field.default, f"the default of {cls.__name__}.{field.name}")
+    return fields
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(quantized, owner_only, server_only))
+class _EntityMeta(type):
+    """Here for type checkers: the constructor takes the fields as keywords."""
+
+
+class Entity(Node, metaclass=_EntityMeta):
+    """Base of an author's state classes.
+
+    Annotated names are fields, with their defaults; only they can be set, since nothing else survives a restart.
+    `owner` (a player) decides who `owner_only` fields go to; `audience` (a group's name, a group, a player) limits
+    who sees the entity at all.
+    """
+
+    __slots__ = (*NODE_SLOTS, "_owner", "__dict__", "__weakref__")
+
+    if TYPE_CHECKING:
+        _owner: str | None
+
+    _fields: ClassVar[dict[str, Field]] = {}
+    _specs: ClassVar[dict[str, FieldSpec]] = {}
+    _locals: ClassVar[dict[str, Any]] = {}
+    _reserved: ClassVar[frozenset[str]] = _RESERVED
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._specs = {}
+        cls._locals = _enclosing_locals()
+        for name in cls.__dict__.get("__annotations__", {}):
+            if str(cls.__dict__["__annotations__"][name]).replace("typing.", "").startswith("ClassVar"):
+                continue
+            if name in cls._reserved or name.startswith("_"):
+                raise StateError(f"{cls.__name__}.{name}: this name is taken, give the field another one")
+            default = cls.__dict__.get(name, MISSING)
+            cls._specs[name] = default if isinstance(default, FieldSpec) else FieldSpec(default)
+            if default is not MISSING:
+                delattr(cls, name)
+
+    def __init__(self, *, owner: Any = None, audience: Any = None, **values: Any) -> None:
+        fields = fields_of(type(self))
+        init_slots(self)
+        put(self, "_owner", player_id(owner))
+        put(self, "_audience", audience_name(audience))
+        for name, field in fields.items():
+            if name not in values:
+                put(self, name, field.make_default())
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    @property
+    def owner(self) -> str | None:
+        """The id of the player who receives the `owner_only` fields."""
+        return self._owner
+
+    @property
+    def audience(self) -> str | None:
+        """Who may see this entity: a group's name, "player:<id>", or None for whoever sees its parent."""
+        return self._audience
+
+    def copy(self: T) -> T:
+        """A copy that is in no tree, with the same owner and audience."""
+        source: Any = self
+        values = {name: copied(getattr(source, name)) for name in source._fields}
+        made: T = type(self)(owner=source._owner, audience=source._audience, **values)
+        return made
+
+    def __copy__(self: T) -> T:
+        return self.copy()  # type: ignore[attr-defined,no-any-return]
+
+    def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
+        return self.copy()  # type: ignore[attr-defined,no-any-return]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        field = self._fields.get(name)
+        if field is None:
+            _set_undeclared(self, name, value)
+            return
+        kind = value.__class__
+        if kind not in field.fast:
+            value = field.type.convert(value, f"{type(self).__name__}.{name}")
+        elif kind is int and not INT_MIN <= value <= INT_MAX:
+            raise StateError(f"{type(self).__name__}.{name} must fit 64 bits, not {value}")
+        log = self._log
+        if log is not None:
+            old = getattr(self, name)
+            log.append((self, field, old))
+            if field.nodes and (isinstance(old, Node) or isinstance(value, Node)):
+                self._tree.relink = True  # type: ignore[union-attr]
+        put(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise StateError(f"{type(self).__name__}.{name} cannot be deleted: set it to a value instead")
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
+        return f"{type(self).__name__}({values})"
+
+    def _undo(self, entry: LogEntry) -> None:
+        where = entry[1]
+        put(self, where.slot if isinstance(where, AudienceChange) else where.name, entry[2])
+
+    def _children(self) -> list[tuple[Node, Where]]:
+        found: list[tuple[Node, Where]] = []
+        for name, field in self._fields.items():
+            if field.nodes and isinstance(value := getattr(self, name), Node):
+                found.append((value, field))
+        return found
+
+
+def _set_undeclared(entity: Entity, name: str, value: Any) -> None:
+    if name == "owner":
+        set_audience(entity, OWNER, player_id(value))
+    elif name == "audience":
+        set_audience(entity, AUDIENCE, audience_name(value))
+    elif isinstance(getattr(type(entity), name, None), property):
+        put(entity, name, value)  # goes through the property's own setter
+    else:
+        kind = type(entity).__name__
+        raise AttributeError(
+            f"{kind} has no field {name!r}: declare it in the class (`{name}: {type(value).__name__}`); "
+            "what is not declared would be lost after a restart"
+        )
+
+
+def fields_of(cls: type[Entity]) -> dict[str, Field]:
+    """The fields of an entity class by name, in wire order. Built when first needed, so annotations may look ahead."""
+    if "_fields" not in cls.__dict__:
+        cls._fields = _build_fields(cls)
+    return cls._fields
+
+
+def entity_classes(root: type[Entity]) -> list[type[Entity]]:
+    """`root` and every entity class its annotations lead to, in a stable order."""
+    found: list[type[Entity]] = [root]
+
+    def visit(kind: ValueType | None) -> None:
+        if kind is None:
+            return
+        visit(kind.key)
+        visit(kind.item)
+        cls = kind.node_class
+        if cls is not None and cls not in (Map, List) and issubclass(cls, Entity) and cls not in found:
+            found.append(cls)
+
+    for cls in found:  # grows while it is walked
+        for field in fields_of(cls).values():
+            visit(field.type)
+    return found

@@ -1,0 +1,317 @@
+"""One flush: what changed, as operations encoded once per audience.
+
+Every change goes to the segment of its scope, shared by all who see it. Where scopes or membership changed, those who
+gain sight of a node get it whole and those who lose it are told to drop it, in segments for just these viewers.
+The receiver applies the segment for everyone first, then its others in the order given: wide to narrow, then gains and
+drops from the root downwards, so that a parent is always there before what is put into it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from gameserver.state.changes import Changes, Splice
+from gameserver.state.containers import List, Map
+from gameserver.state.entity import Entity, Field, Visibility
+from gameserver.state.literal import (
+    ENCODER,
+    Literal,
+    class_definition,
+    field_value,
+    key_of,
+    node_literal,
+    position,
+    quantize,
+    same,
+)
+from gameserver.state.node import EVERYONE, MISSING, Node, Scope, Where
+from gameserver.state.transitions import Transitions
+
+if TYPE_CHECKING:
+    from gameserver.state.tree import Tree
+
+EMPTY_OPS: Final = b"\x90"
+"""An encoded empty array of operations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Operations that only these viewers may see."""
+
+    receivers: frozenset[str]
+    ops: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What changed in one flush: encoded arrays of operations, for everyone and for narrower audiences."""
+
+    everyone: bytes = EMPTY_OPS
+    parts: list[Part] = field(default_factory=list)
+
+
+EMPTY_PATCH: Final = Patch()
+
+
+def encode_patch(tree: Tree) -> Patch:
+    """The patch for everything in the tree's log."""
+    return PatchEncoder(tree).encode()
+
+
+class PatchEncoder:
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.flushed_id = tree.flushed_id
+        self.changes = Changes(tree.log, tree.flushed_id)
+        self.segments: dict[Scope, Segment] = {EVERYONE: Segment()}
+        self.personal: dict[tuple[int, frozenset[str]], list[Any]] = {}
+        self.old_members = self._old_members()
+        self.old_viewers = self.old_members.get("*viewers", tree.viewers.members)
+
+    def encode(self) -> Patch:
+        for cls in self.tree.new_classes:
+            self.segments[EVERYONE].loose.append(["schema", self.tree.class_number(cls), class_definition(cls)])
+        for entity, fields in self.changes.entities.values():
+            self._entity(entity, fields)
+        for map_, keys in self.changes.maps.values():
+            self._map(map_, keys)
+        for list_, splices in self.changes.lists.values():
+            self._list(list_, splices)
+        self._gone()
+        if self.changes.members or self.changes.owners or self.tree.rescoped:
+            Transitions(self).run()
+        return self._finish()
+
+    def _finish(self) -> Patch:
+        everyone = self.segments.pop(EVERYONE).encode()
+        parts = []
+        for scope in sorted(self.segments, key=len):
+            receivers = self.receivers(scope)
+            if receivers:
+                parts.append(Part(receivers, self.segments[scope].encode()))
+        for depth, receivers in sorted(self.personal, key=lambda key: key[0]):
+            parts.append(Part(receivers, ENCODER.encode(self.personal[depth, receivers])))
+        return Patch(everyone, parts)
+
+    # --- who ----------------------------------------------------------------------------------------------------------
+    def _old_members(self) -> dict[str, frozenset[str]]:
+        found: dict[str, frozenset[str]] = {}
+        for name, were in self.changes.members.items():
+            group = self.tree.viewers if name == "*viewers" else self.tree.groups[name]
+            added = {viewer for viewer, was in were.items() if not was}
+            removed = {viewer for viewer, was in were.items() if was}
+            found[name] = (group.members - added) | removed
+        return found
+
+    def receivers(self, scope: Scope | None) -> frozenset[str]:
+        """Who sees a scope now."""
+        return self._members(scope, {})
+
+    def receivers_before(self, scope: Scope | None) -> frozenset[str]:
+        """Who saw a scope at the last flush."""
+        return self._members(scope, self.old_members) & self.old_viewers
+
+    def _members(self, scope: Scope | None, instead: dict[str, frozenset[str]]) -> frozenset[str]:
+        if scope is None:
+            return frozenset()
+        found: frozenset[str] | None = None
+        for name in scope:
+            members = instead.get(name)
+            if members is None:
+                members = self.tree.receivers(name) or frozenset()
+            found = members if found is None else found & members
+        return self.tree.viewers.members if found is None else found
+
+    def scope_before(self, node: Node) -> Scope | None:
+        """The scope that a node had at the last flush."""
+        known = self.tree.rescoped.get(node._id)
+        if known is not None:
+            return known[1]
+        return self.tree.gone[node._id] if node._id in self.tree.gone else node._scope
+
+    # --- what ---------------------------------------------------------------------------------------------------------
+    def segment(self, scope: Scope) -> Segment:
+        found = self.segments.get(scope)
+        if found is None:
+            found = self.segments[scope] = Segment()
+        return found
+
+    def _entity(self, entity: Entity, fields: dict[Field, Any]) -> None:
+        for f, old in fields.items():
+            if f.visibility is Visibility.SERVER:
+                continue
+            new = getattr(entity, f.name)
+            if f.nodes and (isinstance(new, Node) or isinstance(old, Node)):
+                self._slot(entity, f, f.number, old, new)
+                continue
+            if f.step is not None:
+                new = quantize(new, f.step)
+                if same(quantize(old, f.step), new):
+                    continue
+            elif same(old, new):
+                continue
+            scope = self.tree.slot_scope(entity, f)
+            if scope is not None:
+                self.segment(scope).set(entity._id, f.number, new)
+
+    def _map(self, map_: Map[Any, Any], keys: dict[Any, Any]) -> None:
+        for key, old in keys.items():
+            new = map_.get(key, MISSING)
+            if isinstance(new, Node) or isinstance(old, Node):
+                self._slot(map_, key, key, old, new)
+            elif map_._scope is not None:
+                if new is MISSING:
+                    if old is not MISSING:
+                        self.segment(map_._scope).unset(map_._id, key)
+                elif not same(old, new):
+                    self.segment(map_._scope).set(map_._id, key, new)
+
+    def _slot(self, parent: Node, where: Where, key: Any, old: Any, new: Any) -> None:
+        """A place that holds or held a node."""
+        scope = self.tree.slot_scope(parent, where)
+        if new is old or scope is None:
+            return
+        if not isinstance(new, Node) and new is not MISSING:
+            self.segment(scope).set(parent._id, key, new)
+        elif isinstance(new, Node) and new._scope == scope:
+            self.segment(scope).set(parent._id, key, self.reference(parent, where, new))
+        else:
+            # Nothing shows here for the parent's audience; a map's key must not even be named to who never saw it.
+            if not isinstance(parent, Map):
+                self.segment(scope).set(parent._id, key, None)
+            elif self._showed(parent, old):
+                self.segment(scope).unset(parent._id, key)
+            if isinstance(new, Node) and new._scope is not None:
+                self.segment(new._scope).set(parent._id, key, self.reference(parent, where, new))
+
+    def _showed(self, parent: Node, old: Any) -> bool:
+        """Did all who saw a map see this value in it?"""
+        if isinstance(old, Node):
+            return self.scope_before(old) == self.scope_before(parent)
+        return old is not MISSING
+
+    def _list(self, list_: List[Any], splices: list[Splice]) -> None:
+        scope = list_._scope
+        if scope is None:
+            return
+        segment = self.segment(scope)
+        if all(len(removed) == 1 == len(inserted) for _, removed, inserted in splices):
+            before: dict[int, Any] = {}
+            for index, removed, _ in splices:
+                before.setdefault(index, removed[0])
+            for index, old in before.items():
+                new = list_._items[index]
+                if isinstance(new, Node) or isinstance(old, Node):
+                    self._slot(list_, None, index, old, new)
+                elif not same(old, new):
+                    segment.set(list_._id, index, new)
+            return
+        ops, hidden = self._splices(list_, splices)
+        segment.structural(list_._id).extend(ops)
+        for node in hidden:
+            index = position(list_, node)
+            if index is not None and node._scope is not None:
+                self.segment(node._scope).set(list_._id, index, self.reference(list_, None, node))
+
+    def _splices(self, list_: List[Any], splices: list[Splice]) -> tuple[list[Any], list[Node]]:
+        """Splices in order, or one that replaces everything where that is shorter; and the hidden nodes put in."""
+        now = list_._items
+        put_in = [value._id for _, _, inserted in splices for value in inserted if isinstance(value, Node)]
+        if len(put_in) != len(set(put_in)) or sum(len(s[2]) for s in splices) >= max(len(now), 1):
+            length_before = len(now) + sum(len(removed) - len(inserted) for _, removed, inserted in splices)
+            splices = [(0, [None] * length_before, now)]
+        hidden: dict[int, Node] = {}
+        ops = []
+        for start, removed, inserted in splices:
+            op: list[Any] = [start, len(removed)]
+            for value in inserted:
+                if isinstance(value, Node):
+                    if value._parent is not list_ or value._scope != list_._scope:
+                        hidden[value._id] = value  # or taken out again by a later splice
+                        value = None
+                    else:
+                        value = self.reference(list_, None, value)
+                op.append(value)
+            ops.append(op)
+        return ops, [node for node in hidden.values() if node._parent is list_]
+
+    def reference(self, parent: Node, where: Where, node: Node) -> Literal:
+        """What stands for a node in a segment of its own scope: a new one whole, a known one by its id."""
+        if node._id <= self.flushed_id:
+            return [node._id]
+        made = node_literal(self.tree, node, self._nested)
+        if isinstance(node, Entity):
+            self._private(node)
+        return made
+
+    def _nested(self, parent: Node, where: Where, node: Node) -> Literal | None:
+        value = self.reference(parent, where, node)
+        if node._scope == parent._scope:
+            return value
+        if node._scope is not None:
+            self.segment(node._scope).set(parent._id, key_of(parent, where, node), value)
+        return None
+
+    def _private(self, entity: Entity) -> None:
+        for f in entity._fields.values():
+            if f.visibility is not Visibility.OWNER:
+                continue
+            scope = self.tree.slot_scope(entity, f)
+            if scope is None:
+                return
+            value = field_value(entity, f, self._private_child)
+            if value is not None or not isinstance(getattr(entity, f.name), Node):
+                self.segment(scope).set(entity._id, f.number, value)
+
+    def _private_child(self, parent: Node, where: Where, node: Node) -> Literal | None:
+        value = self.reference(parent, where, node)
+        if node._scope == self.tree.slot_scope(parent, where):
+            return value
+        if node._scope is not None:
+            self.segment(node._scope).set(parent._id, where.number, value)
+        return None
+
+    def _gone(self) -> None:
+        """Nodes that left: who saw a hidden one is told, all others see its place change."""
+        for node_id, scope in self.tree.gone.items():
+            if scope:
+                receivers = self.receivers_before(scope)
+                if receivers:
+                    self.personal.setdefault((0, receivers), []).append(node_id)
+
+
+class Segment:
+    """Operations for one audience, gathered per node."""
+
+    __slots__ = ("changed", "loose", "structures")
+
+    def __init__(self) -> None:
+        self.changed: dict[int, list[Any]] = {}
+        self.structures: dict[int, list[Any]] = {}
+        self.loose: list[Any] = []
+
+    def set(self, node_id: int, key: Any, value: Any) -> None:
+        """A place has a new value."""
+        op = self.changed.get(node_id)
+        if op is None:
+            self.changed[node_id] = [node_id, key, value]
+        else:
+            op.append(key)
+            op.append(value)
+
+    def structural(self, node_id: int) -> list[Any]:
+        """The removed keys, unset fields or splices of a node, applied before its sets."""
+        return self.structures.setdefault(node_id, [])
+
+    def unset(self, node_id: int, key: Any) -> None:
+        """A key is gone."""
+        self.structural(node_id).append(key)
+
+    def encode(self) -> bytes:
+        """The encoded array of operations."""
+        if not self.changed and not self.structures and not self.loose:
+            return EMPTY_OPS
+        for node_id, structure in self.structures.items():
+            self.changed.setdefault(node_id, [node_id]).append(structure)
+        return ENCODER.encode([*self.loose, *self.changed.values()])

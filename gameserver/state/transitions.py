@@ -1,0 +1,130 @@
+"""Who gains and who loses sight of what already was there: when audiences, owners, parents or membership change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gameserver.state.entity import Entity, Visibility
+from gameserver.state.literal import Literal, field_value, key_of, node_literal
+from gameserver.state.node import Node, Where
+
+if TYPE_CHECKING:
+    from gameserver.state.patch import PatchEncoder
+
+NOBODY: frozenset[str] = frozenset()
+
+
+class Transitions:
+    """Sends nodes whole to those who now see them, and tells those who no longer do. One run per flush.
+
+    Works from the root downwards: a node's literal for its gainers holds what is below it with the same scope;
+    narrower nodes below follow as transitions of their own.
+    """
+
+    def __init__(self, flush: PatchEncoder) -> None:
+        self.flush = flush
+        self.tree = flush.tree
+        self.covered: dict[int, frozenset[str]] = {}  # who already gets a node within a parent's literal
+        self.done: set[int] = set()
+
+    def run(self) -> None:
+        for depth, node in sorted(self._candidates(), key=lambda found: found[0]):
+            self._transition(node, depth, NOBODY)
+
+    def _candidates(self) -> list[tuple[int, Node]]:
+        found: dict[int, Node] = {}
+        for node, _ in self.tree.rescoped.values():
+            found[node._id] = node
+        for entity, _ in self.flush.changes.owners.values():
+            found[entity._id] = entity
+        for name in self.flush.changes.members:
+            for node in self.tree.by_audience.get(name, {}).values():
+                if node._id <= self.flush.flushed_id:
+                    found[node._id] = node
+        return [(depth_of(node), node) for node in found.values() if node._tree is not None]
+
+    def _transition(self, node: Node, depth: int, parent_gains: frozenset[str]) -> None:
+        if node._id in self.done:
+            return
+        self.done.add(node._id)
+        known = node._id <= self.flush.flushed_id
+        before = self.flush.receivers_before(self.flush.scope_before(node)) if known else NOBODY
+        after = self.flush.receivers(node._scope) & self.flush.old_viewers
+        gains = (after & parent_gains) | (after - before if known else NOBODY)
+        gains -= self.covered.get(node._id, NOBODY)
+        if gains:
+            self._send_whole(node, depth, gains)
+        losses = before - after
+        if losses:
+            self._personal(depth, losses).append(node._id)
+        if isinstance(node, Entity):
+            self._private(node, depth, gains | self.covered.get(node._id, NOBODY), losses)
+
+    def _send_whole(self, node: Node, depth: int, gains: frozenset[str]) -> None:
+        parent = node._parent
+        assert parent is not None
+        below: list[Node] = []
+        value = self._literal(node, gains, below)
+        self._personal(depth, gains).append([parent._id, key_of(parent, node._where, node), value])
+        for child in below:
+            self._transition(child, depth + 1, gains)
+
+    def _literal(self, node: Node, gains: frozenset[str], below: list[Node]) -> Literal:
+        """The node as those who see just its scope see it; what needs more goes to `below`."""
+
+        def child(parent: Node, where: Where, found: Node) -> Literal | None:
+            if found._scope == parent._scope:
+                self.covered[found._id] = self.covered.get(found._id, NOBODY) | gains
+                if isinstance(found, Entity):
+                    below.append(found)  # for its private part
+                return self._literal(found, gains, below)
+            below.append(found)
+            return None
+
+        return node_literal(self.tree, node, child)
+
+    def _private(self, entity: Entity, depth: int, gains: frozenset[str], losses: frozenset[str]) -> None:
+        fields = [f for f in entity._fields.values() if f.visibility is Visibility.OWNER]
+        if not fields:
+            return
+        changed = self.flush.changes.owners.get(entity._id)
+        owner_before = changed[1] if changed is not None else entity._owner
+        known = entity._id <= self.flush.flushed_id
+        seen_before = self.flush.receivers_before(self.flush.scope_before(entity)) if known else NOBODY
+        before = seen_before & {owner_before} if owner_before is not None else NOBODY
+        after = self.flush.receivers(self.tree.slot_scope(entity, fields[0])) & self.flush.old_viewers
+        gaining = (after - before if known else NOBODY) | (after & gains)
+        if gaining:
+            below: list[Node] = []
+            op: list[Any] = [entity._id]
+            for f in fields:
+                op += (f.number, field_value(entity, f, self._private_child(gaining, below)))
+            self._personal(depth, gaining).append(op)
+            for child in below:
+                self._transition(child, depth + 1, gaining)
+        losing = before - after - losses
+        if losing:
+            self._personal(depth, losing).append([entity._id, [f.number for f in fields]])
+
+    def _private_child(self, gains: frozenset[str], below: list[Node]) -> Any:
+        def child(parent: Node, where: Where, found: Node) -> Literal | None:
+            if found._scope == self.tree.slot_scope(parent, where):
+                self.covered[found._id] = self.covered.get(found._id, NOBODY) | gains
+                if isinstance(found, Entity):
+                    below.append(found)
+                return self._literal(found, gains, below)
+            below.append(found)
+            return None
+
+        return child
+
+    def _personal(self, depth: int, receivers: frozenset[str]) -> list[Any]:
+        return self.flush.personal.setdefault((depth, receivers), [])
+
+
+def depth_of(node: Node) -> int:
+    """Levels between a node and the root."""
+    depth = 0
+    while node._parent is not None:
+        node, depth = node._parent, depth + 1
+    return depth

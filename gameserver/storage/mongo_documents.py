@@ -140,13 +140,18 @@ class MongoDocuments:
         return await _found(stale_reads(self._records).find(query).sort("at", DESCENDING).limit(limit))
 
     async def _update_live(self, match_id: str, fields: dict[str, Any]) -> bool:
-        """Update or create, unless the match has ended: then the filter misses and the upsert finds the id taken."""
+        """Update or create, unless the match has ended: then the filter misses and the upsert finds the id taken.
+
+        The id is taken as well when two first saves meet; the loser then finds a live document to update.
+        """
         update = {"$set": fields, "$setOnInsert": {"created_at": fields["updated_at"]}}
+        query = {"_id": match_id, "status": {"$ne": "ended"}}
         with mongo_errors():
             try:
-                await self._matches.update_one({"_id": match_id, "status": {"$ne": "ended"}}, update, upsert=True)
+                await self._matches.update_one(query, update, upsert=True)
             except DuplicateKeyError:
-                return False
+                result = await self._matches.update_one(query, update)
+                return bool(result.matched_count)
         return True
 
 

@@ -93,6 +93,8 @@ def _name_field(text: str, message_class: type[msgspec.Struct]) -> str:
     message_name = message_class.__name__.removesuffix("Message").lower()
     found = _AT.match(text)
     if found is None:
+        if "at most length" in text:  # the decoder's own count leaves out the type
+            return f"{message_name}: expected an array of at most {len(message_class.__struct_fields__) + 1} elements"
         return f"{message_name}: {_lower_first(text)}"
     where = message_name
     if found["index"] is not None:

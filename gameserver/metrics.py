@@ -71,9 +71,11 @@ class Metrics:
         )
         self.matches_ended_total = self._counter("matches_ended_total", "Matches ended, by reason.", "game", "reason")
         self.actions_total = self._counter(
-            "actions_total", "Actions handled: applied, refused, failed or duplicate.", "game", "priority", "outcome"
+            "actions_total",
+            "Actions: applied, refused (by the game, or for their arguments), rejected (before they took a seq).",
+            "game",
+            "outcome",
         )
-        self.action_seconds = self._histogram("action_seconds", "Time in one action.", "game")
         self.tick_seconds = self._histogram(
             "tick_seconds", "Time in one wake of a match: its tick and its flush.", "game"
         )

@@ -1,1 +1,44 @@
+"""The host that runs the matches of this node: timers, fan-out, the output gate, snapshots."""
 
+from gameserver.cluster.archive import Archive
+from gameserver.cluster.effects import NoEffects, RecordEffects
+from gameserver.cluster.fanout import Fanout, FanoutLimits
+from gameserver.cluster.games import GameRegistry
+from gameserver.cluster.gate import Gate, OpenGate
+from gameserver.cluster.host import Host, HostLimits
+from gameserver.cluster.hosted import HostedMatch
+from gameserver.cluster.member import Flow, Member
+from gameserver.cluster.meters import Meters
+from gameserver.cluster.ports import Clock, EffectSink, LoopClock, Receiver
+from gameserver.cluster.services import Keeper, Services
+from gameserver.cluster.snapshots import Found, SnapshotPolicy, Snapshotter, load_all
+from gameserver.match import Game, User
+
+__all__ = [
+    "Archive",
+    "Clock",
+    "EffectSink",
+    "Fanout",
+    "FanoutLimits",
+    "Flow",
+    "Found",
+    "Game",
+    "GameRegistry",
+    "Gate",
+    "Host",
+    "HostLimits",
+    "HostedMatch",
+    "Keeper",
+    "LoopClock",
+    "Member",
+    "Meters",
+    "NoEffects",
+    "OpenGate",
+    "Receiver",
+    "RecordEffects",
+    "Services",
+    "SnapshotPolicy",
+    "Snapshotter",
+    "User",
+    "load_all",
+]

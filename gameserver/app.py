@@ -1,0 +1,200 @@
+"""The composition root: every object of a server is built here, once, and started and stopped in order.
+
+Start: stores → snapshotter, archive, host → restored matches → web (the port opens last).
+Stop:  refuse newcomers → freeze and save matches, and close connections meanwhile → web → stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gameserver import __version__
+from gameserver.cluster import (
+    Archive,
+    Fanout,
+    FanoutLimits,
+    GameRegistry,
+    Host,
+    HostLimits,
+    LoopClock,
+    Meters,
+    OpenGate,
+    RecordEffects,
+    Services,
+    SnapshotPolicy,
+    Snapshotter,
+    load_all,
+)
+from gameserver.errors import ConfigError
+from gameserver.logs import configure_logging
+from gameserver.metrics import Metrics
+from gameserver.storage import open_stores
+from gameserver.web import WebServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gameserver.config import Settings
+    from gameserver.match import Game
+    from gameserver.storage import Stores
+
+log = structlog.get_logger("gameserver")
+
+LAG_PROBE_SECONDS = 0.25
+CLOSE_SECONDS = 3.0  # how long clients have to answer the close; they are told at the same time
+
+
+class Application:
+    """One server in this process. `start` it, `stop` it; not again after that."""
+
+    def __init__(self, settings: Settings, games: Iterable[type[Game]]) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.registry = GameRegistry(games)
+        if not len(self.registry):
+            raise ConfigError("There is no game to run.")
+        self.host = Host(self.registry, HostLimits(matches_max=settings.limits.matches_max))
+        self.stores: Stores | None = None
+        self.web: WebServer | None = None
+        self._lag_probe: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it can be reached from this machine."""
+        host = self.settings.server.host
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - shown, not bound
+        port = self.web.port if self.web is not None else self.settings.server.port
+        return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+
+    async def start(self) -> None:
+        """Open the stores, restore the matches, open the port. When anything fails, what was started is stopped."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        settings, metrics = self.settings, self.metrics
+        started = time.monotonic()
+        stores = self.stores = await open_stores(settings, metrics)
+        clock = LoopClock()
+        policy = SnapshotPolicy(settings.match.snapshot_interval_seconds, settings.match.snapshot_idle_seconds)
+        snapshotter = Snapshotter(stores.snapshots, clock, policy)
+        archive = Archive(stores.documents, snapshotter, clock)
+        limits = settings.limits
+        services = Services(
+            clock=clock,
+            fanout=Fanout(FanoutLimits(limits.send_buffer_bytes_max, limits.slow_consumer_seconds_max)),
+            gate=OpenGate(),
+            effects=RecordEffects(stores.records),
+            meters=Meters(metrics),
+            keeper=self.host,
+        )
+        self.host.attach(services, snapshotter, archive)
+        found = await load_all(stores.snapshots)
+        restored = sum(self.host.restore_match(one) is not None for one in found)
+        snapshotter.start()
+        self._lag_probe = asyncio.create_task(self._probe_lag(), name="loop lag probe")
+        self.web = WebServer(
+            settings,
+            self.host,
+            metrics,
+            documents=stores.documents,
+            check_stores=stores.check,
+            version=__version__,
+        )
+        try:
+            await self.web.start()
+        except OSError as error:
+            server = settings.server
+            raise ConfigError(
+                f"Cannot listen on {server.host}:{server.port}: {error.strerror or error}. "
+                "Stop what uses it, or choose another port (--port, server.port or GAMESERVER__SERVER__PORT)."
+            ) from None
+        log.info(
+            "server_started",
+            url=self.url,
+            games=list(self.registry),
+            restored=restored,
+            mode=settings.server.mode,
+            seconds=round(time.monotonic() - started, 2),
+        )
+
+    async def stop(self) -> None:
+        """Stop in order, within `server.drain_seconds`. What was acknowledged is saved before clients are sent away."""
+        seconds = self.settings.server.drain_seconds
+        self.host.draining = True
+        if self._lag_probe is not None:
+            self._lag_probe.cancel()
+        if self.stores is not None:
+            # Frozen first, so that nothing is acknowledged after the last snapshot; then both take their time at once.
+            saving = asyncio.create_task(self.host.stop(seconds * 0.75))
+            await asyncio.sleep(0)
+            if self.web is not None:
+                await self.web.close_connections(min(CLOSE_SECONDS, seconds * 0.5))
+            await asyncio.gather(saving, return_exceptions=True)
+        if self.web is not None:
+            await self.web.stop()
+        if self.stores is not None:
+            await self.stores.close()
+            self.stores = None
+            log.info("server_stopped")
+
+    async def _probe_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_PROBE_SECONDS
+            await asyncio.sleep(LAG_PROBE_SECONDS)
+            self.metrics.loop_lag_seconds.set(max(0.0, loop.time() - due))
+
+
+async def serve(application: Application, on_started: Callable[[Application], None] | None = None) -> None:
+    """Run until SIGTERM or Ctrl-C; a second signal is not waited for."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    task = asyncio.current_task()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            sys.exit(128 + number)
+        log.info("stopping", signal=number.name)
+        stop.set()
+        if application.web is None and task is not None:
+            task.cancel()  # still starting: give that up
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        await application.start()
+        if on_started is not None:
+            on_started(application)
+        await stop.wait()
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+    finally:
+        await application.stop()
+
+
+def run(
+    settings: Settings, games: Iterable[type[Game]], on_started: Callable[[Application], None] | None = None
+) -> None:
+    """Run a server in this process until it is told to stop."""
+    configure_logging(settings.log)
+
+    async def main() -> None:
+        await serve(Application(settings, games), on_started)
+
+    try:
+        import uvloop
+    except ImportError:  # no wheel for this platform: the standard loop is slower, not different
+        asyncio.run(main())
+    else:
+        uvloop.run(main())

@@ -1,0 +1,120 @@
+"""Matches as documents: what history knows of a match, written beside it and never awaited by it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from gameserver.cluster.member import SPECTATORS
+from gameserver.errors import GameServerError
+
+if TYPE_CHECKING:
+    from gameserver.cluster.hosted import HostedMatch
+    from gameserver.cluster.ports import Clock
+    from gameserver.cluster.snapshots import Snapshotter
+    from gameserver.storage import DocumentStore
+
+log = structlog.get_logger("gameserver.cluster")
+
+TOUCH_SECONDS = 60.0  # a match that changes is noted as active at least this often: listings look five minutes back
+RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+CONCURRENT_WRITES = 8
+
+
+class Archive:
+    """Writes match documents; the final one is repeated until it is stored, and only then the snapshot goes."""
+
+    def __init__(self, documents: DocumentStore, snapshots: Snapshotter, clock: Clock) -> None:
+        self._documents = documents
+        self._snapshots = snapshots
+        self._clock = clock
+        self._written: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._slots = asyncio.Semaphore(CONCURRENT_WRITES)
+        self._endings: dict[str, asyncio.Task[None]] = {}
+        self._failing = False
+        snapshots.on_saved = self.touch  # a match that had something to save has something to say
+
+    async def touch(self, hosted: HostedMatch) -> None:
+        """Note the match as active, if there is anything new to say about it or it was long ago."""
+        info = document_of(hosted)
+        now = self._clock.now()
+        written = self._written.get(hosted.match_id)
+        if written is not None and written[1] == info and now - written[0] < TOUCH_SECONDS:
+            return
+        try:
+            async with self._slots:
+                await self._documents.save_match(info)
+        except GameServerError as error:
+            if not self._failing:
+                self._failing = True
+                log.warning("match_document_failed", match=hosted.match_id, error=error.message, retry="later")
+            return
+        self._failing = False
+        if not hosted.closed:
+            self._written[hosted.match_id] = (now, info)
+
+    def ended(self, hosted: HostedMatch, reason: str) -> None:
+        """Write the final document in the background, then delete the snapshot."""
+        self._written.pop(hosted.match_id, None)
+        fields = document_of(hosted) | final_fields(hosted)
+        task = asyncio.create_task(self._finish(hosted.match_id, reason, fields), name=f"end of {hosted.match_id}")
+        self._endings[hosted.match_id] = task
+        task.add_done_callback(lambda _: self._endings.pop(hosted.match_id, None))
+
+    async def _finish(self, match_id: str, reason: str, fields: dict[str, Any]) -> None:
+        attempt = 0
+        while True:
+            try:
+                async with self._slots:
+                    await self._documents.match_ended(match_id, reason=reason, fields=fields)
+                    await self._snapshots.delete(match_id)
+            except GameServerError as error:
+                if error.retryable:
+                    pause = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+                    attempt += 1
+                    await asyncio.sleep(pause)
+                    continue
+                if "final_state" in fields:
+                    # Too large or not storable: the match's result matters more than its last state.
+                    log.warning("final_state_not_stored", match=match_id, error=error.message)
+                    del fields["final_state"]
+                    continue
+                log.error("match_end_not_stored", match=match_id, error=error.message)
+                return
+            else:
+                return
+
+    async def close(self, seconds: float) -> None:
+        """Wait for endings that are under way; those that cannot finish are finished after the next start."""
+        if self._endings:
+            _, unfinished = await asyncio.wait(list(self._endings.values()), timeout=seconds)
+            for task in unfinished:
+                task.cancel()
+            if unfinished:
+                await asyncio.gather(*unfinished, return_exceptions=True)
+                log.warning("match_ends_left_for_next_start", count=len(unfinished))
+
+
+def document_of(hosted: HostedMatch) -> dict[str, Any]:
+    """What the match's document says of it; nothing that changes with every tick, or it would be written as often."""
+    info = hosted.match.info()
+    fields = ("players", "players_max", "spectators", "summary", "epoch")
+    return {
+        "id": hosted.match_id,
+        "game": hosted.game,
+        "player_ids": sorted(hosted.match.players),
+        "options": hosted.match.options,
+        **{name: info[name] for name in fields},
+    }
+
+
+def final_fields(hosted: HostedMatch) -> dict[str, Any]:
+    """What is added at the end: how long it was and where it stood, as spectators saw it."""
+    match = hosted.match
+    return {
+        "version": match.version,
+        "duration_seconds": match.clock_us / 1_000_000,
+        "final_state": match.tree.view(SPECTATORS),
+    }

@@ -1,0 +1,209 @@
+"""Who gets which frames of a flush: one write per connection, and a full state instead for those that lag.
+
+A connection that does not keep up is not buffered for. Past half of `send_buffer_bytes_max` it gets no LOW events;
+past all of it nothing but acknowledgements and HIGH events are kept for it, and once it has drained one full state
+stands for all that it missed, with the number of events that are lost to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gameserver.cluster.delivery import build_gated, build_segments
+from gameserver.cluster.member import Flow, Member
+from gameserver.errors import SlowConsumer, close_code_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gameserver.cluster.delivery import Gated, Segments
+    from gameserver.match import MatchOutput
+
+
+@dataclass(frozen=True, slots=True)
+class FanoutLimits:
+    """When a connection counts as slow, and how long it may."""
+
+    send_buffer_bytes_max: int = 262_144
+    slow_consumer_seconds_max: float = 10.0
+
+
+@dataclass(slots=True)
+class FanoutCounts:
+    """What was sent and what was not, since these were last read (the metrics read and reset them)."""
+
+    frames: int = 0
+    bytes: int = 0
+    writes: int = 0
+    frames_dropped: int = 0
+    events_dropped: int = 0
+    low_events_dropped: int = 0
+    states: int = 0
+    slow_consumers: int = 0
+    aborted: int = 0
+
+
+class Fanout:
+    """Writes the flushes of matches to their members. Holds no state but counters and who lags."""
+
+    def __init__(self, limits: FanoutLimits) -> None:
+        self.limits = limits
+        self.counts = FanoutCounts()
+        self.behind: set[Member] = set()
+        self._low_max = limits.send_buffer_bytes_max // 2
+
+    def deliver(self, members: Iterable[Member], channel: int, output: MatchOutput, *, gated: bool, now: float) -> int:
+        """Write a flush to everyone who is live; with `gated`, what waited for the gate goes out in the same writes.
+
+        Answers the size of the frame that everyone gets.
+        """
+        segments = build_segments(channel, output)
+        if gated and (output.gated_events or output.acks):
+            self._deliver_mixed(members, segments, build_gated(channel, output), now)
+        elif segments.private or segments.private_low or not segments.for_everyone:
+            self._deliver_mixed(members, segments, None, now)
+        else:
+            self._deliver_shared(members, segments, now)
+        return len(segments.shared())
+
+    def release(self, members: Iterable[Member], channel: int, output: MatchOutput) -> None:
+        """Write what waited for the gate, after its patch has gone out."""
+        gated = build_gated(channel, output)
+        for member in members:
+            frames = _gated_frames(gated, member)
+            if frames:
+                self._write_gated(member, frames)
+
+    def _deliver_shared(self, members: Iterable[Member], segments: Segments, now: float) -> None:
+        """The path nearly every tick takes: one frame, the same for all."""
+        frame = segments.shared()
+        frames = (frame,)
+        low_max = self._low_max
+        written = 0
+        for member in members:
+            if member.flow is not Flow.LIVE:
+                self._skip(member, segments, (), now)
+                continue
+            receiver = member.receiver
+            if receiver.buffered_bytes() > low_max:
+                self._lagging(member, segments, (), now)
+                continue
+            receiver.write(frames)
+            written += 1
+        self.counts.frames += written
+        self.counts.writes += written
+        self.counts.bytes += written * len(frame)
+
+    def _deliver_mixed(self, members: Iterable[Member], segments: Segments, gated: Gated | None, now: float) -> None:
+        for member in members:
+            late = _gated_frames(gated, member) if gated else ()
+            if member.flow is not Flow.LIVE:
+                self._skip(member, segments, late, now)
+            elif member.receiver.buffered_bytes() > self._low_max:
+                self._lagging(member, segments, late, now)
+            else:
+                frames = _frames_for(segments, member, low=True)
+                frames.extend(late)
+                self._write(member, frames)
+
+    def _lagging(self, member: Member, segments: Segments, late: Iterable[bytes], now: float) -> None:
+        """Its buffer is filling: LOW events go first, then everything that a full state can stand for."""
+        if member.receiver.buffered_bytes() > self.limits.send_buffer_bytes_max:
+            member.flow = Flow.BEHIND
+            member.behind_since = now
+            self.behind.add(member)
+            self.counts.slow_consumers += 1
+            self._skip(member, segments, late, now)
+            return
+        dropped = segments.low_count + len(segments.private_low.get(member.viewer, ()))
+        member.events_lost += dropped
+        self.counts.low_events_dropped += dropped
+        frames = _frames_for(segments, member, low=False)
+        frames.extend(late)
+        self._write(member, frames)
+
+    def _skip(self, member: Member, segments: Segments, late: Iterable[bytes], now: float) -> None:
+        """Nothing of this flush, but what may never be dropped is kept for after the full state."""
+        if member.flow is Flow.BEHIND:
+            lost = len(segments.events)
+            member.events_lost += lost
+            self.counts.low_events_dropped += segments.low_count
+            self.counts.events_dropped += lost - segments.low_count
+            self.counts.frames_dropped += 1
+        member.hold(tuple(late))
+        if member.held_bytes > self.limits.send_buffer_bytes_max:
+            self._abort(member, "it does not read what may not be dropped")
+
+    def _write_gated(self, member: Member, frames: list[bytes]) -> None:
+        if member.flow is Flow.LIVE:
+            self._write(member, frames)
+        elif member.flow is not Flow.GONE:
+            member.hold(frames)
+            if member.held_bytes > self.limits.send_buffer_bytes_max:
+                self._abort(member, "it does not read what may not be dropped")
+
+    def _write(self, member: Member, frames: list[bytes]) -> None:
+        if frames:
+            member.receiver.write(frames)
+            self.counts.writes += 1
+            self.counts.frames += len(frames)
+            self.counts.bytes += sum(map(len, frames))
+
+    def send_state(self, member: Member, frame: bytes) -> None:
+        """A full state (or the joined message with it), then what was held: the member is live from here on."""
+        frames = [frame, *member.take_held()]
+        if member.flow is Flow.BEHIND:
+            self.counts.states += 1
+            self.behind.discard(member)
+        member.flow = Flow.LIVE
+        member.events_lost = 0
+        self._write(member, frames)
+
+    def take_counts(self) -> FanoutCounts:
+        """What was counted since the last time."""
+        counts, self.counts = self.counts, FanoutCounts()
+        return counts
+
+    def gone(self, member: Member) -> None:
+        """The member is on no connection any more."""
+        member.flow = Flow.GONE
+        self.behind.discard(member)
+        member.take_held()
+
+    def drained(self, now: float) -> list[Member]:
+        """The members that lagged and can take a full state now; those that lag for too long are aborted."""
+        ready = []
+        for member in list(self.behind):
+            if member.receiver.buffered_bytes() <= self._low_max:
+                ready.append(member)
+            elif now - member.behind_since > self.limits.slow_consumer_seconds_max:
+                self._abort(member, f"it lagged for more than {self.limits.slow_consumer_seconds_max:g} seconds")
+        return ready
+
+    def _abort(self, member: Member, reason: str) -> None:
+        self.counts.aborted += 1
+        self.behind.discard(member)
+        member.take_held()
+        member.receiver.abort(close_code_of(SlowConsumer), reason)
+
+
+def _frames_for(segments: Segments, member: Member, *, low: bool) -> list[bytes]:
+    """Private first, shared last: it commits the version. Nothing at all where there is nothing for this member."""
+    private = segments.private.get(member.viewer)
+    private_low = segments.private_low.get(member.viewer) if low else None
+    if private is None and private_low is None:
+        if not segments.for_everyone and member.slot not in segments.applied_slots:
+            return []
+        frames = []
+    else:
+        frames = [*(private or ()), *(private_low or ())]
+    frames.append(segments.shared() if low else segments.shared_without_low())
+    return frames
+
+
+def _gated_frames(gated: Gated, member: Member) -> list[bytes]:
+    frames = [] if gated.everyone is None else [gated.everyone]
+    frames.extend(gated.private.get(member.viewer, ()))
+    frames.extend(gated.acks.get(member.session_id, ()))
+    return frames

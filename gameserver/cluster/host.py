@@ -1,0 +1,352 @@
+"""The host: the matches this node runs, how users find their way into them, and how they are kept.
+
+Games are found by name, matches by id. Concurrent joiners of a game land in the same match while it has seats: finding,
+making and taking the seat happen in one turn of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from gameserver.cluster.hosted import HostedMatch
+from gameserver.errors import (
+    GameServerError,
+    InternalError,
+    JoinRefused,
+    LimitReached,
+    MatchEnded,
+    MatchFull,
+    MatchNotFound,
+    ServerDraining,
+)
+from gameserver.match import Match
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from gameserver.cluster.archive import Archive
+    from gameserver.cluster.games import GameRegistry
+    from gameserver.cluster.member import Member
+    from gameserver.cluster.ports import Receiver
+    from gameserver.cluster.services import Services
+    from gameserver.cluster.snapshots import Found, Snapshotter
+    from gameserver.match import Game, User
+
+log = structlog.get_logger("gameserver.cluster")
+
+RESERVATION_SECONDS = 10.0  # how long a seat promised over HTTP is kept for the WebSocket join that follows
+JOIN_ATTEMPTS_MAX = 20  # matches that may refuse one user before a new one is made for them
+CATCH_UP_SECONDS = 0.05  # how often lagging connections are looked at, while there are any
+
+
+@dataclass(frozen=True, slots=True)
+class HostLimits:
+    """How much one node takes on."""
+
+    matches_max: int = 10_000
+    overdue_seconds_max: float = 5.0  # a match whose wake is later than this does not progress
+
+
+class Host:
+    """Runs the matches of this node. Implements `Keeper`: matches report to it."""
+
+    def __init__(self, registry: GameRegistry, limits: HostLimits) -> None:
+        self.registry = registry
+        self.limits = limits
+        self.draining = False
+        self.quarantined: dict[str, str] = {}
+        self._matches: dict[str, HostedMatch] = {}
+        # Matches that may have room, by game and options: a hint, checked on use; what is there is the truth.
+        self._open: dict[tuple[str, str], dict[str, HostedMatch]] = {}
+        self._channels = 0
+        self._catch_up: asyncio.TimerHandle | None = None
+        self._services: Services
+        self._snapshots: Snapshotter | None = None
+        self._archive: Archive | None = None
+
+    def attach(self, services: Services, snapshots: Snapshotter | None, archive: Archive | None) -> None:
+        """Complete the host: matches and host know each other, so one of the two comes first."""
+        self._services, self._snapshots, self._archive = services, snapshots, archive
+
+    # --- finding -----------------------------------------------------------------------------------------------------
+    def __len__(self) -> int:
+        return len(self._matches)
+
+    def __iter__(self) -> Iterator[HostedMatch]:
+        return iter(self._matches.values())
+
+    def get(self, match_id: str) -> HostedMatch:
+        """The match of that id; raises `MatchNotFound`."""
+        hosted = self._matches.get(match_id)
+        if hosted is None:
+            reason = self.quarantined.get(match_id)
+            raise MatchNotFound(f"Match {match_id} cannot be run: {reason}" if reason else "")
+        return hosted
+
+    def overdue(self) -> list[tuple[HostedMatch, float]]:
+        """Matches whose ticks or timers do not progress, and by how many seconds."""
+        now, limit = self._services.clock.now(), self.limits.overdue_seconds_max
+        late = ((hosted, hosted.overdue_seconds(now)) for hosted in self._matches.values())
+        return [(hosted, seconds) for hosted, seconds in late if seconds > limit]
+
+    # --- making ------------------------------------------------------------------------------------------------------
+    def create_match(self, game_name: str, options: dict[str, Any] | None = None) -> HostedMatch:
+        """A new match of this game. Raises `GameNotFound`, what its options are refused with, or `LimitReached`."""
+        self._refuse_when_draining()
+        game = self.registry.get(game_name)
+        if len(self._matches) >= self.limits.matches_max:
+            raise LimitReached(f"This server runs at most {self.limits.matches_max} matches.")
+        services = self._services
+        match_id = services.new_match_id()
+        try:
+            match = Match.create(
+                game,
+                match_id,
+                options=options or {},
+                seed=services.new_seed(),
+                now=self._phased(game, match_id),
+                wall=services.clock.wall(),
+            )
+        except GameServerError:
+            raise
+        except Exception as failure:
+            log.error("match_create_failed", game=game_name, exc_info=failure)
+            raise InternalError from None
+        services.meters.metrics.matches_created_total.labels(game_name).inc()
+        hosted = self._adopt(match, game, options_key(match.options))
+        log.info("match_created", match=match_id, game=game_name)
+        return hosted
+
+    def restore_match(self, found: Found) -> HostedMatch | None:
+        """Run a match again from its snapshot. One that cannot be is left alone, with a reason; the others go on."""
+        restored = found.restored
+        if restored is None:
+            self._leave_alone(found.match_id, found.problem or "there is no snapshot")
+            return None
+        name = restored.meta.game
+        if name not in self.registry:
+            log.warning(
+                "match_left_alone", match=found.match_id, game=name,
+                reason="its game is not loaded here; its snapshot stays as it is",
+            )  # fmt: skip
+            return None
+        game = self.registry.get(name)
+        clock = self._services.clock
+        try:
+            match = Match.restore(
+                game,
+                restored.snapshot,
+                now=self._phased(game, found.match_id),
+                wall=clock.wall(),
+                epoch=restored.meta.epoch + 1,
+            )
+        except Exception as failure:
+            log.error("match_restore_failed", match=found.match_id, game=name, exc_info=failure)
+            self._leave_alone(found.match_id, f"it cannot be restored: {failure}")
+            return None
+        if match.ended is not None:
+            # It ended just before the server did: what was left is to write its document.
+            hosted = HostedMatch(match, game, 0, self._services)
+            hosted.freeze()
+            if self._archive is not None:
+                self._archive.ended(hosted, match.ended)
+            return None
+        self._services.meters.metrics.matches_restored_total.labels(name).inc()
+        hosted = self._adopt(match, game, options_key(match.options))
+        hosted.disconnect_all()
+        return hosted
+
+    def _leave_alone(self, match_id: str, reason: str) -> None:
+        self.quarantined[match_id] = reason
+        log.error("match_not_restored", match=match_id, reason=reason)
+
+    def _adopt(self, match: Match, game: type[Game], key: str) -> HostedMatch:
+        self._channels += 1
+        hosted = HostedMatch(match, game, self._channels, self._services, options_key=key)
+        self._matches[hosted.match_id] = hosted
+        self._open.setdefault((hosted.game, key), {})[hosted.match_id] = hosted
+        hosted.start()
+        return hosted
+
+    def _phased(self, game: type[Game], match_id: str) -> float:
+        """When the match's time begins: up to one interval ago, so that matches tick at different moments."""
+        now = self._services.clock.now()
+        if game.tick_hz <= 0:
+            return now
+        interval = 1.0 / game.tick_hz
+        phase = zlib.crc32(match_id.encode()) / 2**32 * interval
+        return now - (now - phase) % interval
+
+    # --- joining -----------------------------------------------------------------------------------------------------
+    async def join(
+        self,
+        kind: str,
+        name: str,
+        user: User,
+        receiver: Receiver,
+        request: int,
+        *,
+        options: dict[str, Any] | None = None,
+        spectate: bool = False,
+    ) -> Member:
+        """A seat for this user: in the match `name`, in a match of the game `name`, or in a new one of it."""
+        self._refuse_when_draining()
+        if kind == "match":
+            return self.get(name).join(user, receiver, request, spectate=spectate)
+        if kind == "create":
+            return self.create_match(name, options).join(user, receiver, request, spectate=spectate)
+        return self._join_or_create(name, options or {}, user, receiver, request, spectate=spectate)
+
+    def _join_or_create(
+        self, game_name: str, options: dict[str, Any], user: User, receiver: Receiver, request: int, *, spectate: bool
+    ) -> Member:
+        refused: set[str] = set()
+        while len(refused) < JOIN_ATTEMPTS_MAX:
+            hosted = self._with_room(game_name, options, user, refused)
+            if hosted is None:
+                break
+            try:
+                return hosted.join(user, receiver, request, spectate=spectate)
+            except (MatchFull, MatchEnded, JoinRefused):
+                refused.add(hosted.match_id)
+        return self.create_match(game_name, options).join(user, receiver, request, spectate=spectate)
+
+    async def find_or_create(self, game_name: str, options: dict[str, Any], user: User) -> HostedMatch:
+        """A match of this game with these options that has a seat for the user, which is kept for a moment.
+
+        Whoever joins next is found the same match while it has seats: finding, making and reserving are one step.
+        """
+        self._refuse_when_draining()
+        self.registry.get(game_name)
+        hosted = self._with_room(game_name, options, user, ()) or self.create_match(game_name, options)
+        hosted.reserve(user.id, RESERVATION_SECONDS)
+        return hosted
+
+    def _with_room(
+        self, game_name: str, options: dict[str, Any], user: User, refused: Collection[str]
+    ) -> HostedMatch | None:
+        candidates = self._open.get((game_name, options_key(options)))
+        if not candidates:
+            return None
+        for match_id, hosted in list(candidates.items()):
+            if match_id in refused:
+                continue
+            if hosted.has_room(user.id):
+                return hosted
+            candidates.pop(match_id, None)  # comes back when a seat is freed
+        return None
+
+    def _refuse_when_draining(self) -> None:
+        if self.draining:
+            raise ServerDraining
+
+    # --- Keeper: what matches report ---------------------------------------------------------------------------------
+    def unsaved(self, hosted: HostedMatch) -> None:
+        """It has changed since its last snapshot."""
+        if self._snapshots is not None:
+            self._snapshots.changed(hosted)
+
+    def seat_freed(self, hosted: HostedMatch) -> None:
+        """Someone left: it may have room."""
+        if not hosted.closed:
+            self._open.setdefault((hosted.game, hosted.options_key), {})[hosted.match_id] = hosted
+
+    def lagging(self) -> None:
+        """A connection lags: look after it until it has drained."""
+        if self._catch_up is None:
+            clock = self._services.clock
+            self._catch_up = clock.call_at(clock.now() + CATCH_UP_SECONDS, self._look_after_lagging)
+
+    def _look_after_lagging(self) -> None:
+        self._catch_up = None
+        fanout = self._services.fanout
+        for member in fanout.drained(self._services.clock.now()):
+            member.hosted.catch_up(member)
+        if fanout.behind:
+            self.lagging()
+
+    def ended(self, hosted: HostedMatch, reason: str) -> None:
+        """It is over: its document is written, then its snapshot deleted."""
+        self._forget(hosted)
+        hosted.collect_counts()
+        self._services.meters.metrics.matches_ended_total.labels(hosted.game, reason_label(reason)).inc()
+        log.info("match_ended", match=hosted.match_id, game=hosted.game, reason=reason)
+        if self._archive is not None:
+            self._archive.ended(hosted, reason)
+
+    def broken(self, hosted: HostedMatch, reason: str) -> None:
+        """It cannot be run any more: its last good snapshot is kept for people to look at."""
+        self._forget(hosted)
+        self.quarantined[hosted.match_id] = reason
+        log.error("match_taken_off", match=hosted.match_id, game=hosted.game, reason=reason)
+
+    def _forget(self, hosted: HostedMatch) -> None:
+        self._matches.pop(hosted.match_id, None)
+        key = (hosted.game, hosted.options_key)
+        candidates = self._open.get(key)
+        if candidates is not None:
+            candidates.pop(hosted.match_id, None)
+            if not candidates:
+                del self._open[key]
+        if self._snapshots is not None:
+            self._snapshots.forget(hosted.match_id)
+
+    def update_metrics(self) -> None:
+        """Bring the metrics of matches up to date: what is there is counted when somebody looks."""
+        meters = self._services.meters
+        metrics = meters.metrics
+        seen = {name: [0, 0, 0] for name in self.registry}
+        for hosted in self._matches.values():
+            totals = seen[hosted.game]
+            totals[0] += 1
+            totals[1] += len(hosted.match.players)
+            totals[2] += len(hosted.match.watchers)
+            hosted.collect_counts()
+        for name, (matches, players, spectators) in seen.items():
+            metrics.matches.labels(name).set(matches)
+            metrics.players.labels(name).set(players)
+            metrics.spectators.labels(name).set(spectators)
+        meters.add_fanout(self._services.fanout.take_counts())
+
+    # --- stopping ----------------------------------------------------------------------------------------------------
+    async def stop(self, seconds: float) -> None:
+        """Freeze every match, save it, and let the archive finish; at most so many seconds."""
+        self.draining = True
+        if self._catch_up is not None:
+            self._catch_up.cancel()
+            self._catch_up = None
+        matches = list(self._matches.values())
+        for hosted in matches:
+            hosted.flush()  # what was applied is sent before everything stands still
+        matches = list(self._matches.values())
+        for hosted in matches:
+            hosted.freeze()
+        if self._snapshots is None:
+            return
+        await self._snapshots.stop()
+        try:
+            async with asyncio.timeout(seconds):
+                failed = await self._snapshots.save_all(matches)
+                log.info("final_snapshots", saved=len(matches) - failed, failed=failed)
+        except TimeoutError:
+            log.error("final_snapshots_unfinished", matches=len(matches), seconds=seconds)
+        if self._archive is not None:
+            await self._archive.close(min(2.0, seconds))
+
+
+def options_key(options: dict[str, Any]) -> str:
+    """Options as a key: joiners who ask for the same options are put together, whatever order they named them in."""
+    return json.dumps(options, sort_keys=True, default=repr) if options else ""
+
+
+def reason_label(reason: str) -> str:
+    """An end's reason as a metric label: the engine's own reasons by name, all that games make up as one."""
+    if reason.startswith("game_failed"):
+        return "game_failed"
+    return reason if reason in ("finished", "empty") else "other"

@@ -1,0 +1,397 @@
+"""One match as this node runs it: its timer, its members, its flushes on the way out.
+
+Everything here is synchronous and happens between two turns of the event loop. A match that fails, in its game's code
+or in ours, is its own problem: nothing is raised into the loop or into another match's work.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from gameserver.cluster.member import SPECTATORS, Flow, Member
+from gameserver.errors import GameServerError, InternalError, MatchEnded, SessionReplaced
+from gameserver.match import MatchCounts, game_name
+from gameserver.protocol import encode_ack, encode_closed, encode_joined, encode_state, pack, ws_frame
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from gameserver.cluster.ports import Receiver
+    from gameserver.cluster.services import Services
+    from gameserver.match import Game, Match, MatchOutput, User
+
+log = structlog.get_logger("gameserver.cluster")
+
+ENGINE_FAILURES_MAX = 3  # in a row, of our own code around one match, before it is taken off this node
+WAKE_SLACK_SECONDS = 0.0005  # a timer that is this much early is as good as on time
+OVERRUN_LOG_SECONDS = 10.0
+
+
+class HostedMatch:
+    """A match, its connections and its next wake."""
+
+    def __init__(
+        self, match: Match, game: type[Game], channel: int, services: Services, *, options_key: str = ""
+    ) -> None:
+        self.match = match
+        self.match_id = match.id
+        self.game = game_name(game)
+        self.game_class = game
+        self.channel = channel
+        self.options_key = options_key
+        # A restored match does not know its birthday: its own time, which stands still with the server, is close.
+        self.created_at = services.clock.wall() - match.clock_us / 1_000_000
+        self.members: dict[str, Member] = {}
+        self._reserved: dict[str, float] = {}  # user id → until when a seat is kept for a join that was promised
+        self.saved_version = 0
+        self.unsaved_since: float | None = None
+        self.flushed_at = 0.0
+        self.closed = False
+        self._services = services
+        self._clock = services.clock
+        self._fanout = services.fanout
+        self._everyone: tuple[Member, ...] | None = None
+        self._arriving: list[Member] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._flush_handle: asyncio.Handle | None = None
+        self._engine_failures = 0
+        self._schema: tuple[int, bytes] = (-1, b"")
+        self._meters = services.meters.game(self.game)
+        self._interval = 1.0 / game.tick_hz if game.tick_hz > 0 else 0.0
+        self._overrun_told_at = -math.inf
+        self._counted = MatchCounts()
+        self._time_ms = 0
+
+    # --- time --------------------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Begin to run: the first wake is put on the loop's clock."""
+        self._after()
+
+    def freeze(self) -> None:
+        """Stop running: nothing happens in the match from here on (its last snapshot follows)."""
+        self.closed = True
+        for handle in (self._timer, self._flush_handle):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._flush_handle = None
+
+    def overdue_seconds(self, now: float) -> float:
+        """How late the next wake is: what is overdue by seconds does not progress."""
+        return 0.0 if self._timer is None else max(0.0, now - self._timer_at)
+
+    def _schedule(self) -> None:
+        if self.closed or self._flush_handle is not None:
+            return  # a flush that is on its way comes here when it is done
+        due = self.match.next_wake(self._clock.now())
+        timer = self._timer
+        if due is None:
+            if timer is not None:
+                timer.cancel()
+                self._timer = None
+            return
+        if timer is not None:
+            # A timer that fires early finds nothing due and comes here again: cheaper than moving it for every action.
+            if self._timer_at <= due + WAKE_SLACK_SECONDS:
+                return
+            timer.cancel()
+        self._timer_at = due
+        self._timer = self._clock.call_at(due, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        if self.closed:
+            return
+        perf = self._services.perf
+        started = perf()
+        try:
+            # The loop's clock counts in milliseconds and may fire a hair early: what was asked for is due.
+            self.match.wake(max(self._clock.now(), self._timer_at), self._clock.wall())
+        except Exception as failure:  # noqa: BLE001 - one match's failure must not end the loop's turn for the others
+            self._failed("wake", failure)
+        else:
+            self._engine_failures = 0
+            self.flush()
+        seconds = perf() - started
+        self._meters.tick.observe(seconds)
+        if self._interval and seconds > self._interval:
+            self._overrun(seconds)
+        self._schedule()
+
+    def _overrun(self, seconds: float) -> None:
+        """A tick took longer than there is time for it: the other matches of this process waited meanwhile."""
+        self._meters.overruns.inc()
+        now = self._clock.now()
+        if now - self._overrun_told_at >= OVERRUN_LOG_SECONDS:
+            self._overrun_told_at = now
+            log.warning(
+                "tick_overrun", match=self.match_id, game=self.game, took_ms=round(seconds * 1000, 1),
+                interval_ms=round(self._interval * 1000, 1),
+            )  # fmt: skip
+
+    # --- members -----------------------------------------------------------------------------------------------------
+    def join(self, user: User, receiver: Receiver, request: int, *, spectate: bool = False) -> Member:
+        """Take a seat; the joined message goes out with the flush of this turn. Raises what the game answers."""
+        if self.closed or self.match.ended is not None:
+            raise MatchEnded
+        session_id = self._services.new_session_id()
+        try:
+            session = self.match.join(user, session_id, self._clock.now(), self._clock.wall(), spectate=spectate)
+        except GameServerError:
+            raise
+        except Exception as failure:  # noqa: BLE001 - ours: what a game raises comes out as one of our errors
+            self._failed("join", failure)
+            raise InternalError from None
+        finally:
+            self._after()  # a refused join may have ended the match
+        self._reserved.pop(user.id, None)
+        replaced = self.members.get(session.replaced) if session.replaced is not None else None
+        if replaced is not None:
+            self._detach(replaced, SessionReplaced(), reconnect=False)
+        viewer = SPECTATORS if session.spectator else user.id
+        member = Member(
+            self, receiver, request, session.id, viewer, session.slot, user.id, spectator=session.spectator
+        )
+        self.members[session.id] = member
+        self._arriving.append(member)
+        self._everyone = None
+        self._after()
+        return member
+
+    def receive(
+        self, member: Member, seq: int, name: str | int, args: list[Any] | dict[str, Any], *, quiet: bool
+    ) -> None:
+        """One action. Whatever is wrong with it is answered with an error acknowledgement by the engine."""
+        clock, match = self._clock, self.match
+        try:
+            if self.closed:
+                raise MatchEnded
+            match.receive(member.session_id, seq, name, args, clock.now(), clock.wall(), quiet=quiet)
+        except GameServerError as error:
+            # Nothing was consumed, so there is no output that could carry the answer.
+            result = [error.code, error.message, error.retryable]
+            payload = encode_ack(self.channel, seq, match.version, result, error=True)
+            member.receiver.write((ws_frame(payload),))
+            self._meters.actions("rejected")
+            return
+        except Exception as failure:  # noqa: BLE001 - see _wake
+            self._failed("receive", failure)
+        if match.urgent:
+            self._flush_soon()
+        elif not self._interval or self._timer is None:
+            self._schedule()  # where there are ticks the next one is on the clock already
+
+    def leave(self, member: Member, reason: str) -> None:
+        """Give up the seat."""
+        self._remove(member)
+        self._session_ended("leave", partial(self.match.leave, member.session_id, reason))
+
+    def lost(self, member: Member) -> None:
+        """Its connection is gone; the engine keeps the seat for a while."""
+        self._remove(member)
+        self._session_ended("disconnect", partial(self.match.disconnect, member.session_id))
+
+    def _session_ended(self, what: str, change: Callable[[float, float], object]) -> None:
+        if self.closed:
+            return
+        try:
+            change(self._clock.now(), self._clock.wall())
+        except Exception as failure:  # noqa: BLE001 - see _wake
+            self._failed(what, failure)
+        self._after()
+        self._services.keeper.seat_freed(self)
+
+    def has_room(self, user_id: str) -> bool:
+        """Is there a seat for this user: their own, or one that nobody has taken or been promised?"""
+        if self.closed or self.match.ended is not None:
+            return False
+        players = self.match.players
+        if user_id in players:
+            return True
+        now = self._clock.now()
+        self._reserved = {user: until for user, until in self._reserved.items() if until > now}
+        promised = sum(user != user_id and user not in players for user in self._reserved)
+        return len(players) + promised < self.game_class.players_max
+
+    def reserve(self, user_id: str, seconds: float) -> None:
+        """Keep a seat for a user who was told to come here."""
+        self._reserved[user_id] = self._clock.now() + seconds
+
+    def disconnect_all(self) -> None:
+        """After a restore nobody is connected yet: seats are held from now on, spectators come back by joining."""
+        match = self.match
+        for session_id in [*match.watchers, *(session.id for session in match.session_of.values())]:
+            self._session_ended("disconnect", partial(match.disconnect, session_id))
+
+    def _remove(self, member: Member) -> None:
+        if self.members.pop(member.session_id, None) is not None:
+            self._everyone = None
+        self._fanout.gone(member)
+
+    def _detach(self, member: Member, error: GameServerError, *, reconnect: bool) -> None:
+        """End the channel for this member; its connection goes on."""
+        held = member.take_held()
+        self._remove(member)
+        closed = ws_frame(encode_closed(self.channel, error.code, error.message, reconnect))
+        member.receiver.write((*held, closed))
+        member.receiver.detached(self.channel)
+
+    # --- output ------------------------------------------------------------------------------------------------------
+    def _after(self) -> None:
+        """Something came in from outside: flush if it is urgent, and see when the match wants to be woken."""
+        if self._arriving or self.match.urgent:
+            self._flush_soon()
+        else:
+            self._schedule()
+
+    def _flush_soon(self) -> None:
+        """Flush once in this turn of the loop, however many urgent things happen in it."""
+        if self._flush_handle is None and not self.closed:
+            self._flush_handle = self._clock.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flush_handle = None
+        self.flush()
+        self._schedule()
+
+    def flush(self) -> None:
+        """Commit what happened and send it; those who just arrived get the state it led to."""
+        if self.closed:
+            return
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+            self._flush_handle = None
+        try:
+            output = self.match.take_output()
+            if output is not None:
+                self._commit(output)
+            if self._arriving:
+                self._welcome()
+        except Exception as failure:  # noqa: BLE001 - see _wake
+            self._failed("flush", failure)
+
+    def _commit(self, output: MatchOutput) -> None:
+        services = self._services
+        now = self._clock.now()
+        if not output.committed:  # only stored answers, given again: nothing to save, nothing for anyone else
+            self._fanout.release(self._members(), self.channel, output)
+            return
+        self._time_ms = output.time_ms
+        self.flushed_at = now
+        if self.unsaved_since is None:
+            self.unsaved_since = now
+            services.keeper.unsaved(self)
+        # Commit, then the gate; the patch itself does not wait for it.
+        open_now = services.gate.commit(self.match_id, output, self._release)
+        size = self._fanout.deliver(self._members(), self.channel, output, gated=open_now, now=now)
+        self._meters.flushes.inc()
+        self._meters.flush_bytes.inc(size)
+        if self._fanout.behind:
+            services.keeper.lagging()
+        if open_now:
+            self._let_out(output)
+
+    def _release(self, output: MatchOutput) -> None:
+        """The gate lets this output go, some time after its patch."""
+        self._fanout.release(self._members(), self.channel, output)
+        self._let_out(output)
+
+    def _let_out(self, output: MatchOutput) -> None:
+        if output.effects:
+            self._services.effects.carry_out(self.match_id, output.version, output.effects)
+        if output.ended is not None:
+            self._end(output.ended)
+
+    def _members(self) -> tuple[Member, ...]:
+        if self._everyone is None:
+            self._everyone = tuple(self.members.values())
+        return self._everyone
+
+    def _welcome(self) -> None:
+        arriving, self._arriving = self._arriving, []
+        schema = self._encoded_schema()
+        for member in arriving:
+            if member.flow is not Flow.ARRIVING:
+                continue  # it left before it had arrived
+            info = {
+                "match": self.match_id,
+                "game": self.game,
+                "session": member.session_id,
+                "slot": member.slot,
+                "epoch": self.match.epoch,
+                "version": self.match.version,
+                "time_ms": self._time_ms,
+                "actions": self.match.actions(),
+                "recovered": False,
+                "spectator": member.spectator,
+                "tick_hz": self.game_class.tick_hz,
+                "window": self._services.window,
+                "seq": 0,
+            }
+            state = self.match.full_state(member.viewer)
+            payload = encode_joined(member.request, self.channel, info, schema=schema, state=state)
+            self._fanout.send_state(member, ws_frame(payload))
+
+    def _encoded_schema(self) -> bytes:
+        version = self.match.version
+        if self._schema[0] != version:
+            self._schema = (version, pack(self.match.schema()))
+        return self._schema[1]
+
+    def catch_up(self, member: Member) -> None:
+        """A member that lagged has drained: one full state stands for all it missed."""
+        self.flush()  # the state must be that of a version: a patch on top of half of itself would apply twice
+        if member.flow is not Flow.BEHIND or self.closed:
+            return
+        try:
+            state = self.match.full_state(member.viewer)
+            payload = encode_state(
+                self.channel, self.match.epoch, self.match.version, self._time_ms, state, member.events_lost
+            )
+        except Exception as failure:  # noqa: BLE001 - see _wake
+            self._failed("state", failure)
+            return
+        self._fanout.send_state(member, ws_frame(payload))
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+    def _end(self, reason: str) -> None:
+        """The match is over: tell everyone, and let the host put it away."""
+        if self._arriving:
+            self._welcome()
+        self.close(MatchEnded(f"The match has ended: {reason}"), reconnect=False)
+        self._services.keeper.ended(self, reason)
+
+    def close(self, error: GameServerError, *, reconnect: bool) -> None:
+        """Take the match off this node's loop and its channel from everyone."""
+        self.freeze()
+        self._services.gate.forget(self.match_id)
+        for member in list(self.members.values()):
+            self._detach(member, error, reconnect=reconnect)
+
+    def info(self) -> dict[str, Any]:
+        """What listings show of this match."""
+        return {**self.match.info(), "created_at": self.created_at}
+
+    def collect_counts(self) -> None:
+        """Move what the match counted into the metrics."""
+        counts = self.match.counts
+        self._meters.add_counts(counts, self._counted)
+        self._counted = replace(counts)
+
+    def _failed(self, what: str, failure: Exception) -> None:
+        """Our own code failed around this match: the others go on, and this one does too unless it keeps failing."""
+        self._engine_failures += 1
+        self._meters.failures.inc()
+        log.error(
+            "match_engine_failed", match=self.match_id, game=self.game, during=what, in_a_row=self._engine_failures,
+            exc_info=failure,
+        )  # fmt: skip
+        if self._engine_failures >= ENGINE_FAILURES_MAX:
+            self.close(InternalError("The match cannot go on; it was logged."), reconnect=False)
+            self._services.keeper.broken(self, f"{what}: {type(failure).__name__}: {failure}")

@@ -1,0 +1,103 @@
+"""One session's place on one connection, and what it gets when the connection lags."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gameserver.cluster.hosted import HostedMatch
+    from gameserver.cluster.ports import Receiver
+
+
+SPECTATORS = "*spectators"
+"""The viewer that all spectators of a match share (`gameserver.state` has the same; a test compares them)."""
+
+
+class Flow(IntEnum):
+    """What a member gets of a flush."""
+
+    ARRIVING = 0  # has a seat, and gets the full state with the next flush
+    LIVE = 1  # gets every frame
+    BEHIND = 2  # its connection lags: gets one full state once it has drained
+    GONE = 3
+
+
+class Member:
+    """A session of a match on a connection: what the connection holds for the channel, and the match for its fan-out.
+
+    The connection calls `receive`, `leave` and `lost`; they never raise.
+    """
+
+    __slots__ = (
+        "behind_since",
+        "events_lost",
+        "flow",
+        "held",
+        "held_bytes",
+        "hosted",
+        "receiver",
+        "request",
+        "session_id",
+        "slot",
+        "spectator",
+        "user_id",
+        "viewer",
+    )
+
+    def __init__(
+        self,
+        hosted: HostedMatch,
+        receiver: Receiver,
+        request: int,
+        session_id: str,
+        viewer: str,
+        slot: int,
+        user_id: str,
+        *,
+        spectator: bool,
+    ) -> None:
+        self.hosted = hosted
+        self.receiver = receiver
+        self.request = request
+        self.session_id = session_id
+        self.viewer = viewer
+        self.slot = slot
+        self.user_id = user_id
+        self.spectator = spectator
+        self.flow = Flow.ARRIVING
+        self.behind_since = 0.0
+        self.events_lost = 0
+        # Acknowledgements and HIGH events of a member that is not live: never dropped, and never before their state.
+        self.held: list[bytes] = []
+        self.held_bytes = 0
+
+    @property
+    def channel(self) -> int:
+        """The channel number of the match on this node."""
+        return self.hosted.channel
+
+    def receive(self, seq: int, name: str | int, args: list[Any] | dict[str, Any], *, quiet: bool) -> None:
+        """One action of this session."""
+        self.hosted.receive(self, seq, name, args, quiet=quiet)
+
+    def leave(self, reason: str = "left") -> None:
+        """The player gives up the seat."""
+        self.hosted.leave(self, reason)
+
+    def lost(self) -> None:
+        """The connection is gone; the seat is kept for a while."""
+        self.hosted.lost(self)
+
+    def hold(self, frames: Sequence[bytes]) -> None:
+        """Keep frames until the full state has gone out."""
+        for frame in frames:
+            self.held.append(frame)
+            self.held_bytes += len(frame)
+
+    def take_held(self) -> list[bytes]:
+        """What was kept, to be written now."""
+        held, self.held, self.held_bytes = self.held, [], 0
+        return held

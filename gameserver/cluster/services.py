@@ -1,0 +1,54 @@
+"""What all matches of a node share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from gameserver.cluster.ports import new_id, random_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gameserver.cluster.fanout import Fanout
+    from gameserver.cluster.gate import Gate
+    from gameserver.cluster.hosted import HostedMatch
+    from gameserver.cluster.meters import Meters
+    from gameserver.cluster.ports import Clock, EffectSink
+
+
+class Keeper(Protocol):
+    """What a match tells the host that runs it."""
+
+    def unsaved(self, hosted: HostedMatch) -> None:
+        """It has changed since its last snapshot."""
+
+    def lagging(self) -> None:
+        """A connection lags: look after it until it has drained."""
+
+    def seat_freed(self, hosted: HostedMatch) -> None:
+        """Someone left: it may have room."""
+
+    def ended(self, hosted: HostedMatch, reason: str) -> None:
+        """It is over: put it away."""
+
+    def broken(self, hosted: HostedMatch, reason: str) -> None:
+        """It cannot be run here any more."""
+
+
+@dataclass(slots=True)
+class Services:
+    """The clock, the way out, the gate, and where to report."""
+
+    clock: Clock
+    fanout: Fanout
+    gate: Gate
+    effects: EffectSink
+    meters: Meters
+    keeper: Keeper
+    window: int = 64
+    perf: Callable[[], float] = field(default=time.perf_counter)
+    new_match_id: Callable[[], str] = field(default=new_id)
+    new_session_id: Callable[[], str] = field(default=new_id)
+    new_seed: Callable[[], int] = field(default=random_seed)

@@ -1,0 +1,178 @@
+"""Snapshots of the matches of this node: at an interval, when a match goes quiet, at the end, and back at the start.
+
+Only what changed is saved. A snapshot is taken between two turns of a match, encoded off its tick, and written while
+the match goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from gameserver.errors import GameServerError, SnapshotCorrupt, SnapshotTooNew
+from gameserver.storage import SnapshotMeta, encode_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from gameserver.cluster.hosted import HostedMatch
+    from gameserver.cluster.ports import Clock
+    from gameserver.storage import RestoredSnapshot, SnapshotStore
+
+log = structlog.get_logger("gameserver.cluster")
+
+POLL_SECONDS = 0.25
+CONCURRENT_SAVES = 16
+LARGE_BYTES = 65_536  # a snapshot that was larger than this last time is encoded in a thread
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPolicy:
+    """When a changed match is saved: so long after its first unsaved change, or once it has been quiet."""
+
+    interval_seconds: float = 10.0
+    idle_seconds: float = 1.0
+
+
+class Snapshotter:
+    """Saves changed matches in the background."""
+
+    def __init__(
+        self,
+        store: SnapshotStore,
+        clock: Clock,
+        policy: SnapshotPolicy,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._policy = policy
+        self.on_saved: Callable[[HostedMatch], Awaitable[None]] | None = None
+        self._unsaved: dict[str, HostedMatch] = {}
+        self._sizes: dict[str, int] = {}
+        self._slots = asyncio.Semaphore(CONCURRENT_SAVES)
+        self._task: asyncio.Task[None] | None = None
+        self._failing = False
+
+    def start(self) -> None:
+        """Begin to look after changed matches."""
+        self._task = asyncio.create_task(self._run(), name="snapshots")
+
+    async def stop(self) -> None:
+        """Stop looking; what is being written is written to its end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    def changed(self, hosted: HostedMatch) -> None:
+        """This match has something to save. Matches that never change never cost anything here."""
+        self._unsaved[hosted.match_id] = hosted
+
+    def forget(self, match_id: str) -> None:
+        """The match is not hosted here any more."""
+        self._unsaved.pop(match_id, None)
+        self._sizes.pop(match_id, None)
+
+    async def delete(self, match_id: str) -> None:
+        """The match is over and its document written: its snapshot goes."""
+        self.forget(match_id)
+        await self._store.delete(match_id)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                due = [hosted for hosted in self._unsaved.values() if self._is_due(hosted)]
+                if due:
+                    await self.save_all(due)
+            except Exception as failure:
+                log.error("snapshot_round_failed", exc_info=failure)
+
+    def _is_due(self, hosted: HostedMatch) -> bool:
+        now = self._clock.now()
+        since = hosted.unsaved_since
+        if since is None or hosted.closed:
+            return False
+        return now - since >= self._policy.interval_seconds or now - hosted.flushed_at >= self._policy.idle_seconds
+
+    async def save_all(self, matches: Iterable[HostedMatch]) -> int:
+        """Save these, many at a time; answers how many could not be saved (they stay unsaved and are tried again)."""
+        outcomes = await asyncio.gather(*(self._save(hosted) for hosted in matches))
+        return outcomes.count(False)
+
+    async def _save(self, hosted: HostedMatch) -> bool:
+        async with self._slots:
+            since = hosted.unsaved_since
+            try:
+                hosted.flush()
+                version = hosted.match.version
+                snapshot = hosted.match.snapshot(self._clock.now())
+            except Exception as failure:
+                log.error("snapshot_refused", match=hosted.match_id, game=hosted.game, exc_info=failure)
+                hosted.unsaved_since = self._clock.now()  # not at once again
+                return False
+            hosted.unsaved_since = None
+            try:
+                payload = await self._encode(hosted.match_id, snapshot)
+                await self._write(hosted, version, payload)
+            except (GameServerError, OSError, TimeoutError) as failure:
+                hosted.unsaved_since = since if since is not None else self._clock.now()
+                self._failed(hosted, failure)
+                return False
+            if hosted.saved_version < version:
+                hosted.saved_version = version
+            if hosted.unsaved_since is None:
+                self._unsaved.pop(hosted.match_id, None)
+            if self._failing:
+                self._failing = False
+                log.info("snapshots_work_again")
+        if self.on_saved is not None:
+            await self.on_saved(hosted)
+        return True
+
+    async def _encode(self, match_id: str, snapshot: dict[str, Any]) -> bytes:
+        """The dump shares nothing with the match, so a large one can be encoded while the match goes on."""
+        if self._sizes.get(match_id, 0) > LARGE_BYTES:
+            payload = await asyncio.to_thread(encode_snapshot, snapshot)
+        else:
+            payload = encode_snapshot(snapshot)
+        self._sizes[match_id] = len(payload)
+        return payload
+
+    async def _write(self, hosted: HostedMatch, version: int, payload: bytes) -> None:
+        meta = SnapshotMeta(hosted.game, hosted.match.epoch, version, hosted.game_class.state_version)
+        if not await self._store.save(hosted.match_id, meta, payload):
+            # Someone else has written a later one, or the match is over: nothing of ours may replace that.
+            log.warning("snapshot_not_accepted", match=hosted.match_id, version=version)
+
+    def _failed(self, hosted: HostedMatch, failure: Exception) -> None:
+        if not self._failing:  # once per outage, not once per match and round
+            self._failing = True
+            log.warning("snapshot_failed", match=hosted.match_id, error=str(failure), retry="with the next round")
+
+
+@dataclass(slots=True)
+class Found:
+    """What the store holds of one match: its snapshot, or why it cannot be used."""
+
+    match_id: str
+    restored: RestoredSnapshot | None
+    problem: str | None = None
+
+
+async def load_all(store: SnapshotStore) -> list[Found]:
+    """Every live match's snapshot. One that cannot be used is reported beside the others, never instead of them."""
+    slots = asyncio.Semaphore(CONCURRENT_SAVES)
+
+    async def load(match_id: str) -> Found:
+        async with slots:
+            try:
+                restored = await store.restore(match_id)
+            except (SnapshotCorrupt, SnapshotTooNew) as problem:
+                return Found(match_id, None, problem.message)
+        return Found(match_id, restored, None if restored else "its snapshot is missing")
+
+    return list(await asyncio.gather(*(load(match_id) for match_id in await store.live())))

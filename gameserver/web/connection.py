@@ -1,0 +1,330 @@
+"""One client's connection: messages in, frames out, and nothing that one client does reaches another.
+
+`feed` handles a message synchronously, from decoding to the game's own method; only what has to wait (joins, requests)
+runs as a task. `write` takes frames that are built already and shared with other connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from gameserver.cluster import User
+from gameserver.errors import (
+    GameServerError,
+    HelloTimeout,
+    InternalError,
+    NotJoined,
+    ProtocolError,
+    SlowConsumer,
+    close_code_of,
+)
+from gameserver.protocol import (
+    PROTOCOL_VERSION,
+    Action,
+    Hello,
+    Join,
+    Leave,
+    Ping,
+    Request,
+    decode_client,
+    encode_ack,
+    encode_failure,
+    encode_pong,
+    encode_reply,
+    encode_welcome,
+    ws_frame,
+)
+from gameserver.session import SessionMachine
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from gameserver.cluster import Member
+    from gameserver.protocol import ClientMessage
+    from gameserver.web.connections import Connections
+    from gameserver.web.socket import GameSocket
+
+log = structlog.get_logger("gameserver.web")
+
+CLOSE_REASON_BYTES_MAX = 123  # a control frame has at most 125 bytes, two of them the code
+
+
+class Connection:
+    """Implements `Receiver` for the host."""
+
+    __slots__ = (
+        "_counts",
+        "_hard_max",
+        "_hello_timer",
+        "_limits",
+        "_machine",
+        "_members",
+        "_now",
+        "_protocol",
+        "_server",
+        "_socket",
+        "_tasks",
+        "_transport",
+        "close_code",
+        "ending",
+        "id",
+        "user",
+    )
+
+    def __init__(
+        self,
+        id: str,
+        server: Connections,
+        socket: GameSocket,
+        transport: asyncio.Transport,
+        protocol: Any,
+    ) -> None:
+        self.id = id
+        self.user: User | None = None
+        self.close_code: int | None = None
+        self.ending: asyncio.Task[None] | None = None
+        self._server = server
+        self._socket = socket
+        self._transport = transport
+        self._protocol = protocol
+        self._limits = server.limits.messages
+        self._counts = server.counts
+        # Past this even answers are not buffered any more: a client that asks and asks and never reads.
+        self._hard_max = 2 * server.limits.send_buffer_bytes_max
+        self._members: dict[int, Member] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        loop = asyncio.get_running_loop()
+        self._now = loop.time
+        self._machine = SessionMachine(server.limits.policy, now=loop.time())
+        self._hello_timer: asyncio.TimerHandle | None = loop.call_at(self._machine.hello_deadline, self._hello_late)
+
+    # --- out: what the host calls ------------------------------------------------------------------------------------
+    def write(self, frames: Sequence[bytes]) -> None:
+        """Send prebuilt frames with one transport write."""
+        transport = self._transport
+        if self.ending is not None or transport.is_closing():
+            return
+        if self._protocol.writing_paused and transport.get_write_buffer_size() > self._hard_max:
+            self.abort(close_code_of(SlowConsumer), "it does not read its answers")
+            return
+        try:
+            if len(frames) == 1:
+                transport.write(frames[0])
+            else:
+                transport.writelines(frames)
+        except (RuntimeError, OSError) as gone:  # uvloop raises RuntimeError on a transport that has just closed
+            log.debug("write_to_closed", connection=self.id, error=str(gone))
+
+    def buffered_bytes(self) -> int:
+        """Bytes that wait for the peer. Below the transport's high-water mark nobody needs the exact number."""
+        return self._transport.get_write_buffer_size() if self._protocol.writing_paused else 0
+
+    def detached(self, channel: int) -> None:
+        """The host took the channel away."""
+        self._members.pop(channel, None)
+        self._machine.close_channel(channel)
+
+    def abort(self, close_code: int, reason: str) -> None:
+        """End it whether the peer reads or not: it gets a moment to see the code, then the transport is cut."""
+        log.info("connection_aborted", connection=self.id, user=self._user_id, code=close_code, reason=reason)
+        self.close(close_code, reason, seconds=min(1.0, self._server.limits.close_seconds))
+
+    # --- in ----------------------------------------------------------------------------------------------------------
+    def feed(self, data: bytes) -> None:
+        """One binary message. Never raises."""
+        machine = self._machine
+        try:
+            machine.admit(len(data), self._now())
+            message = decode_client(data, self._limits)
+            kind = type(message)
+            self._counts.received(kind.__name__, len(data))
+            if not machine.accept(message):
+                return
+            if kind is Action:
+                self._on_action(message)  # type: ignore[arg-type] # told by its type just above
+            else:
+                _HANDLERS[kind](self, message)
+        except GameServerError as error:
+            self.fail(error)
+        except Exception as failure:
+            log.error("message_failed", connection=self.id, user=self._user_id, exc_info=failure)
+            self.fail(InternalError())
+
+    def fail(self, error: GameServerError, request: int | None = None) -> None:
+        """Tell the client; an error of the connection as a whole ends it with the documented code."""
+        self._server.metrics.errors_sent_total.labels(error.code).inc()
+        self.write((ws_frame(encode_failure(request, error)),))
+        if request is None and (error.close_code is not None or isinstance(error, ProtocolError)):
+            self.close(close_code_of(error), error.message)
+
+    def _on_hello(self, message: Hello) -> None:
+        self._stop_hello_timer()
+        claims = self._server.authenticator.claims(message.token)
+        self._machine.welcome(claims)
+        self.user = User(claims.user_id, claims.name, str(claims.role))
+        limits = self._limits
+        info = {
+            "connection": self.id,
+            "user": claims.user_id,
+            "role": str(claims.role),
+            "name": claims.name,
+            "server_time_ms": _wall_ms(),
+            "protocol": PROTOCOL_VERSION,
+            "limits": {
+                "message_bytes_max": limits.message_bytes_max,
+                "depth_max": limits.depth_max,
+                "items_max": limits.items_max,
+                "string_bytes_max": limits.string_bytes_max,
+                "channels_max": self._machine.policy.channels_max,
+                "messages_per_second": self._machine.policy.messages_per_second,
+                "heartbeat_seconds": self._server.limits.heartbeat_seconds,
+            },
+        }
+        self.write((ws_frame(encode_welcome(info)),))
+        self._server.greeted(self)
+        log.debug("connection_greeted", connection=self.id, user=claims.user_id, role=str(claims.role))
+
+    def _on_action(self, message: Action) -> None:
+        member = self._members.get(message.channel)
+        if member is None:
+            error = NotJoined(f"this connection has not joined channel {message.channel}")
+            result = [error.code, error.message, error.retryable]
+            self.write((ws_frame(encode_ack(message.channel, message.seq, 0, result, error=True)),))
+            return
+        member.receive(message.seq, message.name, message.args, quiet=bool(message.flags))
+
+    def _on_join(self, message: Join) -> None:
+        self._answer(message.request, lambda: self._join(message))
+
+    async def _join(self, message: Join) -> None:
+        self._machine.check_join(message)
+        assert self.user is not None  # noqa: S101 - check_join refuses who has not said hello
+        member = await self._server.host.join(
+            message.kind,
+            message.name,
+            self.user,
+            self,
+            message.request,
+            options=message.options,
+            spectate=message.spectate,
+        )
+        if self.ending is not None or self._transport.is_closing():
+            member.lost()
+            return
+        try:
+            self._machine.open_channel(member.channel, member.session_id)
+        except GameServerError:
+            member.leave("refused")
+            raise
+        self._members[member.channel] = member
+
+    def _on_leave(self, message: Leave) -> None:
+        self._answer(message.request, lambda: self._leave(message))
+
+    async def _leave(self, message: Leave) -> None:
+        member = self._members.get(message.channel)
+        if member is None:
+            raise NotJoined(f"this connection has not joined channel {message.channel}")
+        self.detached(message.channel)
+        member.leave()
+        self.write((ws_frame(encode_reply(message.request)),))
+
+    def _on_request(self, message: Request) -> None:
+        self._answer(message.request, lambda: self._request(message))
+
+    async def _request(self, message: Request) -> None:
+        assert self._machine.claims is not None  # noqa: S101 - `accept` refuses requests before the hello
+        result = await self._server.answer(self._machine.claims, message.method, message.params)
+        self.write((ws_frame(encode_reply(message.request, result)),))
+
+    def _on_ping(self, message: Ping) -> None:
+        self.write((ws_frame(encode_pong(message.nonce, _wall_ms())),))
+
+    def _answer(self, request: int, work: Callable[[], Awaitable[None]]) -> None:
+        """Run what answers a request; whatever goes wrong is the answer, and the connection goes on."""
+        try:
+            self._machine.open_request(request)
+        except GameServerError as error:
+            self.fail(error, request)
+            return
+        task = asyncio.get_running_loop().create_task(self._run(request, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, request: int, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except GameServerError as error:
+            self.fail(error, request)
+        except Exception as failure:
+            log.error("request_failed", connection=self.id, user=self._user_id, exc_info=failure)
+            self.fail(InternalError(), request)
+        finally:
+            self._machine.close_request(request)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+    def close(self, close_code: int, reason: str, *, seconds: float | None = None) -> asyncio.Task[None]:
+        """Close with this code; a peer that does not answer in time is cut off. Once: the first code counts."""
+        if self.ending is None:
+            self.close_code = close_code
+            self._machine.close()
+            self._stop_hello_timer()
+            limit = self._server.limits.close_seconds if seconds is None else seconds
+            self.ending = asyncio.get_running_loop().create_task(self._end(close_code, reason, limit))
+        return self.ending
+
+    async def _end(self, close_code: int, reason: str, seconds: float) -> None:
+        text = reason.encode()[:CLOSE_REASON_BYTES_MAX].decode(errors="ignore").encode()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._socket.close(code=close_code, message=text)
+        except (TimeoutError, OSError, RuntimeError) as gone:
+            log.debug("close_unanswered", connection=self.id, error=str(gone) or type(gone).__name__)
+        finally:
+            # Whatever is still buffered goes with the transport: without this it would stay for a peer that is gone.
+            self._transport.abort()
+
+    def lost(self) -> None:
+        """The socket is gone: seats are kept for a while, what was being answered is dropped."""
+        self._stop_hello_timer()
+        self._machine.close()
+        members, self._members = self._members, {}
+        for member in members.values():
+            member.lost()
+        for task in self._tasks:
+            task.cancel()
+        if self.ending is None:
+            self._transport.abort()
+
+    def _hello_late(self) -> None:
+        self._hello_timer = None
+        try:
+            self._machine.check_hello_deadline(self._now())
+        except HelloTimeout as error:
+            self.fail(error)
+
+    def _stop_hello_timer(self) -> None:
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+            self._hello_timer = None
+
+    @property
+    def _user_id(self) -> str | None:
+        return None if self.user is None else self.user.id
+
+
+def _wall_ms() -> int:
+    return int(time.time() * 1000)
+
+
+_HANDLERS: dict[type[ClientMessage], Callable[[Connection, Any], None]] = {
+    Hello: Connection._on_hello,
+    Join: Connection._on_join,
+    Leave: Connection._on_leave,
+    Request: Connection._on_request,
+    Ping: Connection._on_ping,
+}

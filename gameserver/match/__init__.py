@@ -1,1 +1,30 @@
+"""The match engine: `Game` (what authors subclass) and `Match` (what runs it). Pure: time and seeds are arguments."""
 
+from gameserver.match.actions import action
+from gameserver.match.checks import GameSpec, compile_game, game_name
+from gameserver.match.core import MatchCounts
+from gameserver.match.engine import Match
+from gameserver.match.game import Game
+from gameserver.match.grid import Grid
+from gameserver.match.player import Player, Session
+from gameserver.match.values import Ack, Effect, EventBatch, MatchLimits, MatchOutput, Priority, User
+
+__all__ = [
+    "Ack",
+    "Effect",
+    "EventBatch",
+    "Game",
+    "GameSpec",
+    "Grid",
+    "Match",
+    "MatchCounts",
+    "MatchLimits",
+    "MatchOutput",
+    "Player",
+    "Priority",
+    "Session",
+    "User",
+    "action",
+    "compile_game",
+    "game_name",
+]

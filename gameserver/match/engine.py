@@ -1,0 +1,302 @@
+"""`Match`: one running instance of a game. Time is an argument everywhere; nothing here waits, reads or writes.
+
+The host calls `receive`, `join`, … as messages come in, `wake` when `next_wake` says so, and after each of them takes
+the output: at once when `urgent`, otherwise after the wake.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gameserver.errors import ActionRefused, GameCodeError, RequestInvalid, StateError
+from gameserver.match.checks import GameSpec, compile_game
+from gameserver.match.game import Game
+from gameserver.match.plain import plain
+from gameserver.match.player import Session
+from gameserver.match.seats import MatchSeats
+from gameserver.match.snapshot import dump_match, load_match
+from gameserver.match.timers import NEVER
+from gameserver.match.values import MatchLimits, MatchOutput, Priority
+from gameserver.state import EMPTY_OPS, Patch, Tree
+
+_DEFAULT_LIMITS = MatchLimits()
+
+
+class Match(MatchSeats):
+    """A match. Make one with `Match.create` or `Match.restore`."""
+
+    def __init__(self, spec: GameSpec, match_id: str, epoch: int, seed: int, limits: MatchLimits) -> None:
+        super().__init__(spec, match_id, epoch, seed, limits)
+        self.tick_due_us = spec.tick_us
+        """The match time of the next tick."""
+        self._end_reported = False
+        self._states: dict[str, bytes] = {}
+        """Viewer → encoded full state, kept while the state does not change: many who join at once share one."""
+
+    @classmethod
+    def create(
+        cls,
+        game_class: type[Game],
+        match_id: str,
+        *,
+        options: dict[str, Any] | None = None,
+        seed: int,
+        now: float,
+        wall: float,
+        epoch: int = 1,
+        limits: MatchLimits = _DEFAULT_LIMITS,
+    ) -> Match:
+        """A new match. Raises RequestInvalid for options the game does not take, GameCodeError when it fails."""
+        spec = compile_game(game_class)
+        match = cls(spec, match_id, epoch, seed, limits)
+        match.options, checked = _check_options(game_class, options or {})
+        match.origin_us = round(now * 1_000_000)
+        match.wall = wall
+        game = _new_game(game_class)
+        match.attach(game, Tree(game))
+        try:
+            match.call("on_create", game.on_create, (checked,))
+        except ActionRefused as refused:
+            raise RequestInvalid(refused.message) from None
+        except Exception as error:
+            raise GameCodeError(f"The game failed to set the match up: {type(error).__name__}.") from error
+        match.touched = True
+        match.finish()
+        return match
+
+    @classmethod
+    def restore(
+        cls,
+        game_class: type[Game],
+        snapshot: dict[str, Any],
+        *,
+        now: float,
+        wall: float,
+        epoch: int,
+        idle_seconds: float = 0.0,
+        limits: MatchLimits = _DEFAULT_LIMITS,
+    ) -> Match:
+        """The match of a snapshot; match time goes on from there, plus `idle_seconds` (hibernation counts).
+
+        Raises StateError for a snapshot of another game or of a newer `state_version`.
+        """
+        match = cls(compile_game(game_class), str(snapshot["match"]), epoch, 0, limits)
+        match.wall = wall
+        load_match(match, _new_game(game_class), snapshot)
+        match.origin_us = round(now * 1_000_000) - snapshot["time_us"] - round(idle_seconds * 1_000_000)
+        match._end_reported = match.ended is not None
+        return match
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Everything, as plain data that msgpack can hold. Raises StateError while an output waits to be taken."""
+        if self.pending:
+            raise StateError("take the output before the snapshot: a snapshot belongs to a version")
+        return dump_match(self, max(self.clock_us, round(now * 1_000_000) - self.origin_us))
+
+    # --- time passes --------------------------------------------------------------------------------------------------
+    def next_wake(self, now: float) -> float | None:
+        """When to call `wake` (and take the output) next, in the host's time. None: not before something comes in."""
+        if self.urgent or (self.pending and (self.ended is not None or not self.spec.tick_us)):
+            return now
+        if self.ended is not None:
+            return None
+        due_us = self._due_us()
+        return None if due_us >= NEVER else self.host_time(due_us)
+
+    def _due_us(self) -> int:
+        if self.spec.tick_us:
+            return self.tick_due_us
+        return min(self.batch_due_us, self.timers.next_due_us(), self.deadline_us())
+
+    def wake(self, now: float, wall: float) -> None:
+        """Do what is due: queued actions and timers in order of time, ticks, seats and matches that nobody claims."""
+        if self.ended is not None:
+            return
+        at_us = self.enter(now, wall)
+        if self._due_us() > at_us:
+            return
+        if self.spec.tick_us:
+            self._run_ticks(at_us)
+        else:
+            self.batch_due_us = NEVER
+            self._run_until(at_us)
+        if self.ended is None:
+            self.expire(at_us)
+
+    def _run_ticks(self, at_us: int) -> None:
+        step_us = self.spec.tick_us
+        behind = (at_us - self.tick_due_us) // step_us + 1
+        skipped = behind - self.spec.cls.catchup_ticks_max
+        if skipped > 0:
+            self.counts.ticks_skipped += skipped
+            self.tick_due_us += skipped * step_us
+        while self.ended is None and self.tick_due_us <= at_us:
+            due_us = self.tick_due_us
+            self.tick_due_us += step_us
+            self._run_until(due_us)
+            if self.ended is None:
+                self._tick(step_us / 1_000_000)
+
+    def _tick(self, dt: float) -> None:
+        self.counts.ticks += 1
+        if not self.spec.ticks:
+            return
+        if self.attempt("on_tick", self.game.on_tick, dt):
+            self.tick_failures = 0
+        else:
+            # Counted on its own too: actions that succeed in between do not make a match of failing ticks work.
+            self.tick_failures += 1
+            if self.tick_failures >= self.spec.cls.failures_max and self.ending is None:
+                self.give_up(self.tick_failures, "on_tick")
+        if self.ending is not None:
+            self.finish()
+
+    def _run_until(self, at_us: int) -> None:
+        """Queued actions and timers up to a time, each at its own: actions at their arrival, timers when due."""
+        queue, timers = self.queue, self.timers
+        fired = 0
+        while self.ended is None:
+            while queue and queue[0].done:
+                queue.popleft()
+            timer_us = timers.next_due_us()
+            if queue and queue[0].at_us <= timer_us:
+                if queue[0].at_us > at_us:
+                    break
+                self.apply_queued(queue.popleft())
+            elif timer_us <= at_us:
+                if fired >= self.limits.timers_per_wake_max:
+                    return
+                fired += 1
+                self._fire(timer_us)
+            else:
+                break
+        if at_us > self.clock_us:
+            self.clock_us = at_us
+
+    def _fire(self, due_us: int) -> None:
+        timer = self.timers.pop()
+        self.touched = True
+        self.counts.timers += 1
+        if due_us > self.clock_us:
+            self.clock_us = due_us
+        self.attempt(f"timer {timer.method}", getattr(self.game, timer.method), *timer.args)
+        if self.ending is not None:
+            self.finish()
+
+    # --- output -------------------------------------------------------------------------------------------------------
+    @property
+    def pending(self) -> bool:
+        """Whether `take_output` has something to give."""
+        return bool(self._fresh or self.repeats)
+
+    @property
+    def _fresh(self) -> bool:
+        outbox = self.outbox
+        return bool(
+            self.tree.dirty or self.touched or self.applied or self.acks or outbox.events or outbox.effects
+        )
+
+    def take_output(self) -> MatchOutput | None:
+        """Flush: one new version with everything that happened since the last one. None when nothing did."""
+        self.urgent = False
+        if not self._fresh:
+            return self._take_repeats()
+        self.version += 1
+        tree, outbox = self.tree, self.outbox
+        if tree.dirty:
+            self._states.clear()
+        patch = tree.flush()
+        events, gated_events = outbox.take_events(tree.receivers)
+        effects = outbox.take_effects()
+        output = MatchOutput(
+            version=self.version,
+            epoch=self.epoch,
+            time_ms=self.clock_us // 1000,
+            patch=patch,
+            applied=[number for pair in self.applied.items() for number in pair],
+            events=events,
+            gated_events=gated_events,
+            acks=self.repeats + self.acks if self.repeats else self.acks,
+            effects=effects,
+            ended=None if self._end_reported else self.ended,
+            high=self.high or bool(gated_events) or any(e.priority is Priority.HIGH for e in effects),
+        )
+        self._end_reported = self.ended is not None
+        self.applied, self.acks, self.repeats = {}, [], []
+        self.high = self.touched = False
+        return output
+
+    def _take_repeats(self) -> MatchOutput | None:
+        if not self.repeats:
+            return None
+        repeats, self.repeats = self.repeats, []
+        return MatchOutput(
+            version=self.version,
+            epoch=self.epoch,
+            time_ms=self.clock_us // 1000,
+            patch=Patch(EMPTY_OPS, []),
+            acks=repeats,
+            high=True,
+            committed=False,
+        )
+
+    # --- looking in ---------------------------------------------------------------------------------------------------
+    def full_state(self, viewer: str) -> bytes:
+        """The state as a viewer sees it at the current version, encoded. Take the output first."""
+        found = self._states.get(viewer)
+        if found is None or self.tree.dirty:
+            found = self._states[viewer] = self.tree.full_state(viewer)
+        return found
+
+    def schema(self) -> list[Any]:
+        """The classes of the state, for the wire."""
+        return self.tree.schema()
+
+    def actions(self) -> list[str]:
+        """The names of the actions; an action's number is its place."""
+        return [spec.name for spec in self.spec.actions]
+
+    def session(self, session_id: str) -> Session | None:
+        """The session of that id, a player's or a spectator's."""
+        return self.sessions.get(session_id) or self.watchers.get(session_id)
+
+    def has_session(self, session_id: str) -> bool:
+        """Whether this session is in the match (still)."""
+        return session_id in self.sessions or session_id in self.watchers
+
+    def info(self) -> dict[str, Any]:
+        """What a listing shows."""
+        cls = self.spec.cls
+        return {
+            "match": self.id,
+            "game": self.spec.name,
+            "players": len(self.players),
+            "players_connected": sum(player.connected for player in self.players.values()),
+            "players_max": cls.players_max,
+            "spectators": len(self.watchers),
+            "spectators_max": cls.spectators_max,
+            "open": self.ended is None and len(self.players) < cls.players_max,
+            "summary": dict(self.summary),
+            "epoch": self.epoch,
+            "version": self.version,
+            "time_seconds": self.clock_us / 1_000_000,
+            "ended": self.ended,
+        }
+
+
+def _new_game(game_class: type[Game]) -> Game:
+    make: Any = game_class  # for type checkers the constructor of an author's class asks for its fields
+    game: Game = make()
+    return game
+
+
+def _check_options(game_class: type[Game], options: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The options as plain data to keep, and as what the game wants to get."""
+    try:
+        kept: dict[str, Any] = plain(options, "the options")
+        wanted = plain(kept, "") if game_class.options_type is dict else msgspec.convert(kept, game_class.options_type)
+        return kept, wanted
+    except (StateError, msgspec.ValidationError) as error:
+        raise RequestInvalid(f"The options of {compile_game(game_class).name} are not valid: {error}") from None

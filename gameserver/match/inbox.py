@@ -1,0 +1,196 @@
+"""Actions on their way in: exactly once per `seq`, in order per session whatever their priority."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import msgspec
+
+from gameserver.errors import (
+    ActionInvalid,
+    ActionRefused,
+    ActionUnknown,
+    GameCodeError,
+    GameServerError,
+    LimitReached,
+    MatchEnded,
+    NotJoined,
+    PermissionDenied,
+    RateLimited,
+    SeqGap,
+    SeqReused,
+    SeqTooOld,
+)
+from gameserver.match.core import MatchCore
+from gameserver.match.player import Player, Queued, Session
+from gameserver.match.timers import NEVER
+from gameserver.match.values import Ack, MatchLimits, Priority
+
+if TYPE_CHECKING:
+    from gameserver.match.checks import GameSpec
+
+_encode = msgspec.msgpack.Encoder().encode
+_OUTCOMES = (ActionRefused, ActionInvalid, ActionUnknown, RateLimited, MatchEnded)
+"""What is an answer to the player rather than a failure of the game."""
+_MESSAGE_LENGTH_MAX = 1_000
+
+
+class MatchInbox(MatchCore):
+    """Numbering, the queue, and applying what is in it."""
+
+    def __init__(self, spec: GameSpec, match_id: str, epoch: int, seed: int, limits: MatchLimits) -> None:
+        super().__init__(spec, match_id, epoch, seed, limits)
+        self.sessions: dict[str, Session] = {}
+        """The sessions of the players."""
+        self.watchers: dict[str, Session] = {}
+        """The sessions of the spectators."""
+        self.queue: deque[Queued] = deque()
+        """All that waits, in order of arrival; each session has its own part of it too."""
+        self.batch_due_us = NEVER
+        self.applied: dict[int, int] = {}
+        self.acks: list[Ack] = []
+        self.repeats: list[Ack] = []
+        self.high = False
+        self.urgent = False
+        """Whether the host should take the output now rather than after the next wake."""
+
+    def receive(
+        self,
+        session_id: str,
+        seq: int,
+        name: str | int,
+        args: list[Any] | dict[str, Any],
+        now: float,
+        wall: float,
+        *,
+        quiet: bool = False,
+    ) -> None:
+        """Take one action in. Its outcome comes as an `Ack` in some output.
+
+        HIGH: runs now, after what its session has queued. Otherwise it is queued. `quiet`: no `Ack` is wanted, except
+        now and then and for errors. What does not consume the seq is raised instead: NotJoined, PermissionDenied,
+        MatchEnded, SeqGap, SeqReused, SeqTooOld, LimitReached.
+        """
+        session = self.sessions.get(session_id)
+        if session is None or session.player is None:
+            if session_id in self.watchers:
+                raise PermissionDenied("Spectators watch: they have no actions.")
+            raise NotJoined("This session is not in the match (any more).")
+        spec = self.spec.by_key.get(name)
+        crc = _body_crc(name if spec is None else spec.number, args)
+        if seq != session.received + 1:
+            self._repeat(session, seq, crc, quiet)
+            return
+        if self.ended is not None:
+            raise MatchEnded(f"The match has ended: {self.ended}.")
+        if len(session.queue) >= self.limits.queued_actions_max:
+            raise LimitReached(f"{len(session.queue)} actions wait already: send the same seq again a little later.")
+        session.received = seq
+        at_us = self.enter(now, wall)
+        item = Queued(session, seq, crc, spec, name, args, quiet, at_us)
+        if spec is not None and spec.priority is Priority.HIGH:
+            self.high = self.urgent = True
+            self.drain(session)
+            self._apply(item)
+            return
+        session.queue.append(item)
+        self.queue.append(item)
+        if self.batch_due_us == NEVER and not self.spec.tick_us:
+            self.batch_due_us = at_us + self.spec.batch_us
+
+    def _repeat(self, session: Session, seq: int, crc: int, quiet: bool) -> None:
+        """A seq that was seen before gets its outcome again, or will get it in its turn."""
+        if seq > session.received:
+            raise SeqGap(f"Got seq {seq} where {session.received + 1} is next: send that one first.")
+        kept = session.results.get(seq)
+        if kept is None and seq <= session.applied:
+            raise SeqTooOld(f"The result of seq {seq} is no longer kept; the last {self.limits.results_kept} are.")
+        waiting = None if kept is not None else session.queue[seq - session.applied - 1]
+        if crc != (waiting.crc if waiting is not None else kept[0] if kept is not None else 0):
+            raise SeqReused(f"Seq {seq} was used for another action: every new action takes a new seq.")
+        if waiting is not None:
+            waiting.quiet = waiting.quiet and quiet
+        elif kept is not None:
+            self.repeats.append(kept[1])
+            self.urgent = True
+
+    def drain(self, session: Session) -> None:
+        """Apply what a session has queued, ahead of the others'."""
+        while session.queue:
+            self.apply_queued(session.queue[0])
+
+    def apply_queued(self, item: Queued) -> None:
+        """Apply the oldest queued action of its session."""
+        item.done = True
+        item.session.queue.popleft()
+        self._apply(item)
+
+    def _apply(self, item: Queued) -> None:
+        session, spec, seq = item.session, item.spec, item.seq
+        if item.at_us > self.clock_us:
+            self.clock_us = item.at_us
+        error = True
+        result: Any
+        try:
+            if self.ended is not None:
+                raise MatchEnded(f"The match has ended: {self.ended}.")
+            if spec is None:
+                raise ActionUnknown(f"There is no action {item.name!r:.80} in {self.spec.name}.")
+            values = spec.values(item.args)
+            if spec.interval_us and not session.take_rate(spec, self.clock_us):
+                raise RateLimited(f"{spec.name} comes too often: slow down.")
+            result = self.call(spec.name, spec.method, (self.game, session.player, *values), returns=True)
+            self.failures = 0
+            error = False
+            self.counts.actions += 1
+        except _OUTCOMES as refused:
+            self.counts.refused += 1
+            result = _error_result(refused)
+        except Exception as failure:  # noqa: BLE001 - author code may raise anything; it is logged and counted
+            self.failed(spec.name if spec is not None else "?", failure)
+            result = _error_result(GameCodeError())
+        session.applied = seq
+        ack = Ack(session.id, seq, self.version + 1, error, result)
+        session.results[seq] = (item.crc, ack)
+        session.results.pop(seq - self.limits.results_kept, None)
+        if session.player is not None:
+            self.applied[session.player.slot] = seq
+        if not item.quiet or error or seq % self.limits.quiet_ack_every == 0:
+            self.acks.append(ack)
+        if self.ending is not None:
+            self.finish()
+
+    def finish(self) -> None:
+        """Carry out the end, if one was asked for: a last hook, and an outcome for everything that still waits."""
+        reason, self.ending = self.ending, None
+        if reason is None or self.ended is not None:
+            return
+        self.ended = reason
+        self.touched = self.urgent = True
+        self.attempt("on_end", self.game.on_end, reason)
+        self.ending = None
+        self.timers.clear()
+        waiting, self.queue = self.queue, deque()
+        for item in waiting:
+            if not item.done:
+                self.apply_queued(item)
+        self.batch_due_us = NEVER
+
+    def player_of(self, session: Session) -> Player:
+        """The player of a player's session."""
+        assert session.player is not None, "spectators' sessions are in `watchers`"  # noqa: S101 - an invariant
+        return session.player
+
+
+def _body_crc(key: str | int, args: Any) -> int:
+    try:
+        return crc32(_encode((key, args)))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return 0  # no client can send it: `ActionSpec.values` refuses it in its turn
+
+
+def _error_result(error: GameServerError) -> list[Any]:
+    message = error.message[:_MESSAGE_LENGTH_MAX].encode(errors="replace").decode()
+    return [error.code, message, error.retryable]

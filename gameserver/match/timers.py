@@ -1,0 +1,95 @@
+"""Timers as state: a method's name, plain arguments, and when it is due in microseconds of match time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NEVER: Final = 2**62
+"""Later than any due time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """One pending call."""
+
+    due_us: int
+    id: int
+    method: str
+    args: tuple[Any, ...]
+
+
+class Timers:
+    """Pending timers in order of (due, id). `record` takes the inverse of each change for the running transaction."""
+
+    __slots__ = ("_heap", "_pending", "_record", "next_id")
+
+    def __init__(self, record: Callable[[Callable[[], None]], None]) -> None:
+        self._record = record
+        self._pending: dict[int, Timer] = {}
+        # Entries of timers that are gone stay in the heap until they come up: cancelling is then O(1).
+        self._heap: list[tuple[int, int]] = []
+        self.next_id = 1
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def add(self, due_us: int, method: str, args: tuple[Any, ...]) -> int:
+        """A new timer's id. Part of the running transaction (`next_id` goes back with it)."""
+        timer = Timer(due_us, self.next_id, method, args)
+        self.next_id += 1
+        self._put(timer)
+        self._record(lambda: self._drop(timer.id))
+        return timer.id
+
+    def cancel(self, timer_id: int) -> bool:
+        """Whether there was such a timer. Part of the running transaction."""
+        timer = self._pending.pop(timer_id, None)
+        if timer is None:
+            return False
+        self._record(lambda: self._put(timer))
+        return True
+
+    def next_due_us(self) -> int:
+        """When the next one is due (`NEVER` if there is none)."""
+        heap, pending = self._heap, self._pending
+        while heap:
+            due_us, timer_id = heap[0]
+            timer = pending.get(timer_id)
+            if timer is not None and timer.due_us == due_us:
+                return due_us
+            heappop(heap)
+        return NEVER
+
+    def pop(self) -> Timer:
+        """Take the next one out, for good: a timer that fails does not fire again. Not part of a transaction."""
+        self.next_due_us()
+        return self._pending.pop(heappop(self._heap)[1])
+
+    def clear(self) -> None:
+        """Drop all. Not part of a transaction."""
+        self._pending.clear()
+        self._heap.clear()
+
+    def dump(self) -> list[Any]:
+        """All of them in the order they will fire."""
+        ordered = sorted(self._pending.values(), key=lambda timer: (timer.due_us, timer.id))
+        return [[timer.due_us, timer.id, timer.method, list(timer.args)] for timer in ordered]
+
+    def load(self, dumped: list[Any], next_id: int) -> None:
+        """The inverse of `dump`."""
+        self.next_id = next_id
+        self._pending = {row[1]: Timer(row[0], row[1], row[2], tuple(row[3])) for row in dumped}
+        self._heap = [(row[0], row[1]) for row in dumped]
+        heapify(self._heap)
+
+    def _put(self, timer: Timer) -> None:
+        self._pending[timer.id] = timer
+        heappush(self._heap, (timer.due_us, timer.id))
+
+    def _drop(self, timer_id: int) -> None:
+        self._pending.pop(timer_id, None)

@@ -1,0 +1,103 @@
+"""What goes into a match and what comes out of it: plain values, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from gameserver.state import Patch
+
+
+class Priority(IntEnum):
+    """How urgent an action, an event or a record is."""
+
+    LOW = 0
+    """With the tick; the first to be dropped, and counted, for a slow consumer."""
+    NORMAL = 1
+    """With the tick."""
+    HIGH = 2
+    """At once; gated: it leaves when the journal has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who asks to join: what their token says."""
+
+    id: str
+    name: str = ""
+    role: str = "player"
+
+
+@dataclass(frozen=True, slots=True)
+class MatchLimits:
+    """What a match accepts before it says no. Each limit has a named consequence."""
+
+    results_kept: int = 64
+    """Results per session that a resent action can still get (older: `seq_too_old`); the client's window too."""
+    queued_actions_max: int = 64
+    """Actions of one session that wait for the tick (more: `limit_reached`, the seq is not consumed)."""
+    events_max: int = 10_000
+    """Events of one flush (more: the emitting call fails and is rolled back)."""
+    effects_max: int = 1_000
+    """Effects of one flush (more: the recording call fails and is rolled back)."""
+    timers_max: int = 10_000
+    """Timers pending at once (more: `after` fails)."""
+    timers_per_wake_max: int = 1_000
+    """Timers fired in one wake (the rest in the next: timers that arm timers do not hold up other matches)."""
+    quiet_ack_every: int = 16
+    """Of a session's quiet actions, every so many are acknowledged all the same."""
+
+
+@dataclass(slots=True)
+class Ack:
+    """The outcome of one consumed `seq`. Cumulative: all lower ones of the session have one too.
+
+    `result` is the action's return value or, with `error`, `[code, message, retryable]`.
+    """
+
+    session_id: str
+    seq: int
+    version: int
+    error: bool
+    result: Any
+
+
+@dataclass(slots=True)
+class EventBatch:
+    """Events for one audience, in the order they were emitted. `receivers`: viewer ids, or None for everyone."""
+
+    receivers: frozenset[str] | None
+    events: list[list[Any]]
+    priority: Priority
+
+
+@dataclass(slots=True)
+class Effect:
+    """What the match asks of the world. `(match, version, index)` is its idempotency key."""
+
+    kind: str
+    payload: dict[str, Any]
+    priority: Priority
+    index: int
+
+
+@dataclass(slots=True)
+class MatchOutput:
+    """One flush. `patch` and `events` may leave at once, the rest waits for the gate, never before its patch."""
+
+    version: int
+    epoch: int
+    time_ms: int
+    patch: Patch
+    applied: list[int] = field(default_factory=list)
+    """Flat pairs: player slot, the last seq applied for it. For prediction; not an acknowledgement."""
+    events: list[EventBatch] = field(default_factory=list)
+    gated_events: list[EventBatch] = field(default_factory=list)
+    acks: list[Ack] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    ended: str | None = None
+    high: bool = False
+    """Something in it is HIGH: journal it at once."""
+    committed: bool = True
+    """False: nothing new happened; it only repeats stored acknowledgements and carries the version that was current."""

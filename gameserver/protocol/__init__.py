@@ -29,6 +29,7 @@ from gameserver.protocol.encode import (
     encode_moved,
     encode_part,
     encode_pong,
+    encode_refusal,
     encode_reply,
     encode_state,
     encode_welcome,
@@ -36,6 +37,9 @@ from gameserver.protocol.encode import (
 )
 from gameserver.protocol.limits import DEFAULT_LIMITS, PROTOCOL_VERSION, SUBPROTOCOL, Limits
 from gameserver.protocol.server_messages import (
+    DONE,
+    FAILED,
+    REFUSED,
     SERVER_MESSAGES,
     Ack,
     Closed,
@@ -58,10 +62,13 @@ from gameserver.protocol.websocket import ws_frame
 __all__ = [
     "CLIENT_MESSAGES",
     "DEFAULT_LIMITS",
+    "DONE",
     "EMPTY_ARRAY",
+    "FAILED",
     "NIL",
     "PROTOCOL_VERSION",
     "QUIET",
+    "REFUSED",
     "SERVER_MESSAGES",
     "SUBPROTOCOL",
     "Ack",
@@ -103,6 +110,7 @@ __all__ = [
     "encode_moved",
     "encode_part",
     "encode_pong",
+    "encode_refusal",
     "encode_reply",
     "encode_state",
     "encode_welcome",

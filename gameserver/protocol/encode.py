@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from gameserver.protocol.server_messages import DONE, FAILED, REFUSED
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -78,7 +80,15 @@ def encode_event_list(events: Sequence[Sequence[Any]]) -> bytes:
 
 def encode_ack(channel: int, seq: int, version: int, result: Any = None, *, error: bool = False) -> bytes:
     """ACK: what the action returned, or with `error` `[code, message, retryable]`."""
-    return _encode((6, channel, seq, version, 1 if error else 0, result))
+    return _encode((6, channel, seq, version, FAILED if error else DONE, result))
+
+
+def encode_refusal(channel: int, seq: int, version: int, error: GameServerError) -> bytes:
+    """ACK of an action that was not taken in: its `seq` is still free, and nothing is said about any other.
+
+    For what has no place in the order of actions: a gap before it, a full queue, no such channel.
+    """
+    return _encode((6, channel, seq, version, REFUSED, (error.code, error.message, error.retryable)))
 
 
 def encode_error(request: int | None, code: str, message: str, retryable: bool) -> bytes:
@@ -111,9 +121,12 @@ def encode_pong(nonce: Any, server_time_ms: int) -> bytes:
     return _encode((11, nonce, server_time_ms))
 
 
-def encode_state(channel: int, epoch: int, version: int, time_ms: int, state: bytes, events_lost: int = 0) -> bytes:
-    """STATE: the whole state, in place of everything before."""
-    return b"".join((b"\x97", _encode((12, channel, epoch, version, time_ms))[1:], state, _encode(events_lost)))
+def encode_state(
+    channel: int, epoch: int, version: int, time_ms: int, state: bytes, events_lost: int = 0, schema: bytes = NIL
+) -> bytes:
+    """STATE: the whole state, in place of everything before; with the schema where that may have grown meanwhile."""
+    head = b"\x98" + _encode((12, channel, epoch, version, time_ms))[1:]
+    return b"".join((head, state, _encode(events_lost), schema))
 
 
 def _map_header(length: int) -> bytes:

@@ -10,6 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
+DONE: Final = 0
+FAILED: Final = 1
+REFUSED: Final = 2
+"""How an action ended: it ran; it failed and its `seq` is used up; it was not taken in and its `seq` is still free."""
+
 
 class WelcomeInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a client learns about its connection."""
@@ -91,7 +96,7 @@ class Events(msgspec.Struct, array_like=True, tag=5, frozen=True):
 
 
 class Ack(msgspec.Struct, array_like=True, tag=6, frozen=True):
-    """What became of an action, and of all before it that had no answer of their own."""
+    """What became of an action; unless it was refused, all before it are settled too."""
 
     channel: int
     seq: int
@@ -102,7 +107,12 @@ class Ack(msgspec.Struct, array_like=True, tag=6, frozen=True):
     @property
     def ok(self) -> bool:
         """The action ran; `result` is what it returned. Otherwise `result` is `[code, message, retryable]`."""
-        return self.status == 0
+        return self.status == DONE
+
+    @property
+    def refused(self) -> bool:
+        """The action was not taken in: the same `seq` may be sent again, and nothing is said about those before it."""
+        return self.status == REFUSED
 
 
 class ErrorMessage(msgspec.Struct, array_like=True, tag=7, frozen=True):
@@ -153,6 +163,8 @@ class StateMessage(msgspec.Struct, array_like=True, tag=12, frozen=True):
     time_ms: int
     state: Any
     events_lost: int
+    schema: list[Any] | None = None
+    """Replaces the schema, unless nil."""
 
 
 ServerMessage = (

@@ -92,7 +92,21 @@ CASES = [
     (protocol.encode_moved(7, "ws://10.0.0.2:8000/v1/ws"), [9, 7, "ws://10.0.0.2:8000/v1/ws"], Moved),
     (protocol.encode_closed(7, "match_ended", "over", False), [10, 7, "match_ended", "over", False], Closed),
     (protocol.encode_pong("n", 123), [11, "n", 123], Pong),
-    (protocol.encode_state(7, 2, 50_000, 9, STATE, 3), [12, 7, 2, 50_000, 9, [1, 2, 10, [2, 0]], 3], StateMessage),
+    (
+        protocol.encode_refusal(7, 14, 40_001, errors.SeqGap("13 is missing")),
+        [6, 7, 14, 40_001, 2, ["seq_gap", "13 is missing", True]],
+        Ack,
+    ),
+    (
+        protocol.encode_state(7, 2, 50_000, 9, STATE, 3),
+        [12, 7, 2, 50_000, 9, [1, 2, 10, [2, 0]], 3, None],
+        StateMessage,
+    ),
+    (
+        protocol.encode_state(7, 2, 50_000, 9, STATE, schema=SCHEMA),
+        [12, 7, 2, 50_000, 9, [1, 2, 10, [2, 0]], 0, [["Arena", 1, [["ships", "node"]]]]],
+        StateMessage,
+    ),
 ]
 
 
@@ -113,7 +127,11 @@ def test_decoded_messages_have_names():
     joined = decode_server(protocol.encode_joined(1, 7, JOINED, schema=SCHEMA))
     assert (joined.info.state, joined.info.session, joined.info.seq) == (None, "s1", 0)
     assert decode_server(protocol.encode_ack(1, 2, 3)).ok
-    assert not decode_server(protocol.encode_ack(1, 2, 3, ["c", "m", False], error=True)).ok
+    failed = decode_server(protocol.encode_ack(1, 2, 3, ["c", "m", False], error=True))
+    assert (failed.ok, failed.refused) == (False, False)
+    refused = decode_server(protocol.encode_refusal(1, 2, 3, errors.SeqGap()))
+    assert (refused.ok, refused.refused) == (False, True)
+    assert decode_server(pack([12, 7, 2, 5, 9, [1, 2], 0])).schema is None
 
 
 @pytest.mark.parametrize("entries", [0, 1, 13, 14, 15, 16, 17, 300])

@@ -6,7 +6,7 @@ the output: at once when `urgent`, otherwise after the wake.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -47,7 +47,7 @@ class Match(MatchSeats):
         wall: float,
         epoch: int = 1,
         limits: MatchLimits = _DEFAULT_LIMITS,
-    ) -> Match:
+    ) -> Self:
         """A new match. Raises RequestInvalid for options the game does not take, GameCodeError when it fails."""
         spec = compile_game(game_class)
         match = cls(spec, match_id, epoch, seed, limits)
@@ -77,7 +77,7 @@ class Match(MatchSeats):
         epoch: int,
         idle_seconds: float = 0.0,
         limits: MatchLimits = _DEFAULT_LIMITS,
-    ) -> Match:
+    ) -> Self:
         """The match of a snapshot; match time goes on from there, plus `idle_seconds` (hibernation counts).
 
         Raises StateError for a snapshot of another game or of a newer `state_version`.

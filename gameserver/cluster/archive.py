@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from gameserver.cluster.member import SPECTATORS
 from gameserver.errors import GameServerError
 
 if TYPE_CHECKING:
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from gameserver.cluster.ports import Clock
     from gameserver.cluster.snapshots import Snapshotter
     from gameserver.storage import DocumentStore
+
+SPECTATORS = "*spectators"  # the viewer that all spectators share; a test compares it with the state's
 
 log = structlog.get_logger("gameserver.cluster")
 

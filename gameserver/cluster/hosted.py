@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from gameserver.cluster.member import SPECTATORS, Flow, Member
+from gameserver.cluster.member import Flow, Member
 from gameserver.errors import GameServerError, InternalError, MatchEnded, SessionReplaced
 from gameserver.match import MatchCounts, game_name
 from gameserver.protocol import encode_ack, encode_closed, encode_joined, encode_state, pack, ws_frame
@@ -154,10 +154,7 @@ class HostedMatch:
         replaced = self.members.get(session.replaced) if session.replaced is not None else None
         if replaced is not None:
             self._detach(replaced, SessionReplaced(), reconnect=False)
-        viewer = SPECTATORS if session.spectator else user.id
-        member = Member(
-            self, receiver, request, session.id, viewer, session.slot, user.id, spectator=session.spectator
-        )
+        member = Member(self, receiver, request, session, user.id)
         self.members[session.id] = member
         self._arriving.append(member)
         self._everyone = None

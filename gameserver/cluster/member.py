@@ -10,10 +10,7 @@ if TYPE_CHECKING:
 
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.ports import Receiver
-
-
-SPECTATORS = "*spectators"
-"""The viewer that all spectators of a match share (`gameserver.state` has the same; a test compares them)."""
+    from gameserver.match import Session
 
 
 class Flow(IntEnum):
@@ -48,25 +45,16 @@ class Member:
     )
 
     def __init__(
-        self,
-        hosted: HostedMatch,
-        receiver: Receiver,
-        request: int,
-        session_id: str,
-        viewer: str,
-        slot: int,
-        user_id: str,
-        *,
-        spectator: bool,
+        self, hosted: HostedMatch, receiver: Receiver, request: int, session: Session, user_id: str
     ) -> None:
         self.hosted = hosted
         self.receiver = receiver
         self.request = request
-        self.session_id = session_id
-        self.viewer = viewer
-        self.slot = slot
+        self.session_id = session.id
+        self.viewer = session.viewer
+        self.slot = session.slot
+        self.spectator = session.spectator
         self.user_id = user_id
-        self.spectator = spectator
         self.flow = Flow.ARRIVING
         self.behind_since = 0.0
         self.events_lost = 0

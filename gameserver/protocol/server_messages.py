@@ -40,7 +40,8 @@ class JoinedInfo(msgspec.Struct, frozen=True, kw_only=True):
     match: str
     game: str
     session: str
-    slot: int | None
+    slot: int
+    """The player's place in `applied`; -1 for a spectator."""
     epoch: int
     version: int
     time_ms: int

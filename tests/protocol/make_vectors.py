@@ -327,7 +327,7 @@ STATE_CASES: dict[str, tuple[list[Any], list[Any], Any, list[Step]]] = {
                 [],
                 [[[3, [2]]], [[4, 2, 5]]],
                 {
-                    "ships": {"a": {"x": 0.0, "hp": 99}, "b": {"x": 0.0, "hp": 100, "ammo": 10}},
+                    "ships": {"a": {"x": 0.0, "hp": 99}, "b": {"x": 0.0, "hp": 100, "ammo": 5}},
                     "round": 0,
                     "king": None,
                 },

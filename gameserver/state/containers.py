@@ -143,18 +143,20 @@ class Map(dict[K, V], _Container, Generic[K, V]):
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 
-    def __ior__(self, other: Any) -> Map[K, V]:  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> Map[K, V]:  # type: ignore[override]
         self.update(other)
         return self
 
-    def __or__(self, other: Any) -> dict[Any, Any]:  # type: ignore[override]
-        return dict(self) | other
+    def __or__(self, other: Any) -> dict[Any, Any]:
+        merged: dict[Any, Any] = dict(self) | other
+        return merged
 
-    def __ror__(self, other: Any) -> dict[Any, Any]:  # type: ignore[override]
-        return other | dict(self)  # type: ignore[no-any-return]
+    def __ror__(self, other: Any) -> dict[Any, Any]:
+        merged: dict[Any, Any] = other | dict(self)
+        return merged
 
     @classmethod
-    def fromkeys(cls, keys: Iterable[Any], value: Any = None) -> Map[Any, Any]:  # type: ignore[override]
+    def fromkeys(cls, keys: Iterable[Any], value: Any = None) -> Map[Any, Any]:
         return cls({key: copied(value) for key in keys})
 
     def copy(self) -> Map[K, V]:
@@ -231,7 +233,7 @@ class List(_Container, MutableSequence[V], Generic[V]):
         return iter(self._items)
 
     def __reversed__(self) -> Iterator[V]:
-        return reversed(self._items)
+        return cast(Iterator[V], reversed(self._items))
 
     def __contains__(self, value: object) -> bool:
         return value in self._items
@@ -368,11 +370,11 @@ class List(_Container, MutableSequence[V], Generic[V]):
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
         self._replace(sorted(self._items, key=key, reverse=reverse))
 
-    def __iadd__(self, values: Iterable[V]) -> List[V]:  # type: ignore[override,misc]
+    def __iadd__(self, values: Iterable[V]) -> List[V]:  # type: ignore[misc]
         self.extend(values)
         return self
 
-    def __imul__(self, times: int) -> List[V]:  # type: ignore[override,misc]
+    def __imul__(self, times: int) -> List[V]:
         items = self._items
         self._replace(items[:] + [copied(v) for _ in range(times - 1) for v in items] if times > 0 else [])
         return self

@@ -6,7 +6,7 @@ Nodes: `[id, class, audience, owner, values]` where class is an index into `clas
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gameserver.errors import StateError
 from gameserver.state import links
@@ -39,9 +39,9 @@ def dump_node(tree: Tree, node: Node) -> list[Any]:
         return [node._id, "map", node._audience, None, [plain(v) for pair in node.items() for v in pair]]
     if isinstance(node, List):
         return [node._id, "list", node._audience, None, [plain(v) for v in node._items]]
-    assert isinstance(node, Entity)
-    values = [plain(getattr(node, name)) for name in node._fields]
-    return [node._id, tree.classes.index(type(node)), node._audience, node._owner, values]
+    entity = cast(Entity, node)
+    values = [plain(getattr(entity, name)) for name in entity._fields]
+    return [entity._id, tree.classes.index(type(entity)), entity._audience, entity._owner, values]
 
 
 def load(tree: Tree, dumped: dict[str, Any]) -> None:
@@ -104,8 +104,8 @@ class _Loader:
                     f"the saved state holds a {self.class_names[kind]}, a class that is not there any more: "
                     "keep the class, or take such nodes out in on_upgrade before removing it"
                 )
-            node = cls(owner=owner, audience=audience)
-            self.fill(node, dumped)
+            node = entity = cls(owner=owner, audience=audience)
+            self.fill(entity, dumped)
         self.ids.append((node, node_id))
         return node
 
@@ -121,7 +121,7 @@ class _Loader:
         known = {id(node): node_id for node, node_id in self.ids}
         put(root, "_id", root_id)
         links.enter(self.tree, root)
-        gained = [(child, root, where) for child, where in root._children()]
+        gained: list[links.Held] = [(child, root, where) for child, where in root._children()]
         for child, _, _ in gained:  # grows while it is walked
             put(child, "_id", known.get(id(child), 0) or self.tree._take_id())
             links.enter(self.tree, child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 import typing
 from enum import IntEnum
@@ -76,7 +77,7 @@ def _narrowed(default: Any, visibility: Visibility) -> FieldSpec:
 
 
 class Field:
-    """One field of an entity class. `number` is its place in the class, and on the wire: public, owner_only, server_only."""
+    """One field of an entity class. `number` is its place there and on the wire: public first, server_only last."""
 
     __slots__ = ("default", "fast", "name", "nodes", "number", "step", "type", "visibility")
 
@@ -121,7 +122,7 @@ def _enclosing_locals() -> dict[str, Any]:
 
 def _annotations(cls: type) -> dict[str, Any]:
     """The class's own annotations, resolved; names that are only known where the class was defined included."""
-    raw = cls.__dict__.get("__annotations__", {})
+    raw = inspect.get_annotations(cls)
     module = sys.modules.get(cls.__module__)
     scope = {**vars(typing), **vars(module)} if module else dict(vars(typing))
     resolved: dict[str, Any] = {}
@@ -136,7 +137,7 @@ def _annotations(cls: type) -> dict[str, Any]:
                     f"{cls.__name__}.{name}: the type {annotation!r} is not known at module level ({error}); "
                     "define the class it names at the top of the module"
                 ) from None
-        if typing.get_origin(annotation) is not ClassVar and annotation is not ClassVar:
+        if typing.get_origin(annotation) is not ClassVar:  # type: ignore[comparison-overlap]
             resolved[name] = annotation
     return resolved
 
@@ -186,8 +187,8 @@ class Entity(Node, metaclass=_EntityMeta):
         super().__init_subclass__(**kwargs)
         cls._specs = {}
         cls._locals = _enclosing_locals()
-        for name in cls.__dict__.get("__annotations__", {}):
-            if str(cls.__dict__["__annotations__"][name]).replace("typing.", "").startswith("ClassVar"):
+        for name, annotation in inspect.get_annotations(cls).items():
+            if str(annotation).replace("typing.", "").startswith("ClassVar"):
                 continue
             if name in cls._reserved or name.startswith("_"):
                 raise StateError(f"{cls.__name__}.{name}: this name is taken, give the field another one")
@@ -221,7 +222,7 @@ class Entity(Node, metaclass=_EntityMeta):
         """A copy that is in no tree, with the same owner and audience."""
         source: Any = self
         values = {name: copied(getattr(source, name)) for name in source._fields}
-        made: T = type(self)(owner=source._owner, audience=source._audience, **values)
+        made: T = type(source)(owner=source._owner, audience=source._audience, **values)
         return made
 
     def __copy__(self: T) -> T:

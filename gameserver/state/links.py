@@ -6,7 +6,7 @@ and scopes follow. Nothing is changed before everything is known to be valid.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gameserver.errors import StateError
 from gameserver.state.containers import List, Map
@@ -60,8 +60,7 @@ def _moves(tree: Tree, start: int) -> tuple[list[Held], list[Held], list[Node]]:
 
 
 def _map_value(node: Node, key: Where) -> object:
-    assert isinstance(node, Map)
-    return node.get(key, MISSING)
+    return cast("Map[object, object]", node).get(key, MISSING)
 
 
 def _apply(tree: Tree, gained: list[Held], lost: list[Held], reaudienced: list[Node]) -> None:
@@ -69,19 +68,19 @@ def _apply(tree: Tree, gained: list[Held], lost: list[Held], reaudienced: list[N
     try:
         _adopt(tree, gained, adopted)
         holders, nodes = _holders(gained, lost)
-        moved = set(holders)
         dead = _orphans(holders, nodes)
         _check(tree, gained, holders, nodes)
     except StateError:
         for node in adopted:
             _forget(node)
         raise
+    tree.moved.update(child._id for child, _, _ in lost)
     for node_id, held_by in holders.items():
         if held_by:
             put(nodes[node_id], "_parent", held_by[0][0])
             put(nodes[node_id], "_where", held_by[0][1])
     for node in dead:
-        _bury(tree, node, told=node._id in moved)
+        _bury(tree, node)
     for child, _, _ in gained:
         if child._tree is not None:
             _index(tree, child)
@@ -198,10 +197,10 @@ def _place(holder: Node, where: Where) -> str:
     return f"a {type(holder).__name__}" + (f"[{where!r}]" if where is not None else "")
 
 
-def _bury(tree: Tree, node: Node, *, told: bool) -> None:
-    """Takes a node out. One that went with its parent need not be `told` to anyone: the parent is."""
+def _bury(tree: Tree, node: Node) -> None:
+    """Takes a node out. One that only went with its parent need not be told to anyone: the parent is."""
     known = tree.rescoped.pop(node._id, None)
-    if told and node._id <= tree.flushed_id:
+    if node._id in tree.moved and node._id <= tree.flushed_id:
         tree.gone[node._id] = known[1] if known is not None else node._scope
     _unindex(tree, node, None)
     _forget(node)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -81,10 +81,10 @@ def node_literal(tree: Tree, node: Node, child: ChildEncoder, *, private: bool =
     if isinstance(node, List):
         items = [child(node, None, v) if isinstance(v, Node) else v for v in node._items]
         return [node._id, LIST_CLASS, *items]
-    assert isinstance(node, Entity)
+    entity = cast(Entity, node)
     limit = Visibility.OWNER if private else Visibility.PUBLIC
-    values = [field_value(node, f, child) for f in node._fields.values() if f.visibility <= limit]
-    return [node._id, tree.class_number(type(node)), *values]
+    values = [field_value(entity, f, child) for f in entity._fields.values() if f.visibility <= limit]
+    return [entity._id, tree.class_number(type(entity)), *values]
 
 
 def view_literal(tree: Tree, node: Node, viewer: str) -> Literal:
@@ -116,14 +116,14 @@ def plain_view(tree: Tree, node: Node, viewer: str) -> Any:
         }
     if isinstance(node, List):
         return [shown(value) for value in node]
-    assert isinstance(node, Entity)
+    entity = cast(Entity, node)
     limit = Visibility.OWNER if _is_owner(tree, node, viewer) else Visibility.PUBLIC
-    return {f.name: shown(getattr(node, f.name), f.step) for f in node._fields.values() if f.visibility <= limit}
+    return {f.name: shown(getattr(entity, f.name), f.step) for f in entity._fields.values() if f.visibility <= limit}
 
 
-def position(list_: List[Any], node: Node) -> int | None:
+def position(list_: List[Any], node: Node) -> int:
     """Where a list holds a node."""
-    return next((i for i, value in enumerate(list_._items) if value is node), None)
+    return next(i for i, value in enumerate(list_._items) if value is node)
 
 
 def key_of(parent: Node, where: Where, node: Node) -> Any:

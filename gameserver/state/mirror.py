@@ -1,4 +1,4 @@
-"""The receiving side: a live, read-only copy of what one viewer may see. `docs/protocol.md` is the contract it follows."""
+"""The receiving side: a live, read-only copy of what one viewer may see, as `docs/protocol.md` describes it."""
 
 from __future__ import annotations
 

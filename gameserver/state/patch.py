@@ -26,7 +26,7 @@ from gameserver.state.literal import (
     same,
 )
 from gameserver.state.node import EVERYONE, MISSING, Node, Scope, Where
-from gameserver.state.transitions import Transitions
+from gameserver.state.transitions import Transitions, depth_of
 
 if TYPE_CHECKING:
     from gameserver.state.tree import Tree
@@ -60,6 +60,8 @@ def encode_patch(tree: Tree) -> Patch:
 
 
 class PatchEncoder:
+    """One run per flush; see the module's text."""
+
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.flushed_id = tree.flushed_id
@@ -90,8 +92,8 @@ class PatchEncoder:
             receivers = self.receivers(scope)
             if receivers:
                 parts.append(Part(receivers, self.segments[scope].encode()))
-        for depth, receivers in sorted(self.personal, key=lambda key: key[0]):
-            parts.append(Part(receivers, ENCODER.encode(self.personal[depth, receivers])))
+        for level, receivers in sorted(self.personal, key=lambda key: key[0]):
+            parts.append(Part(receivers, ENCODER.encode(self.personal[level, receivers])))
         return Patch(everyone, parts)
 
     # --- who ----------------------------------------------------------------------------------------------------------
@@ -128,7 +130,7 @@ class PatchEncoder:
         known = self.tree.rescoped.get(node._id)
         if known is not None:
             return known[1]
-        return self.tree.gone[node._id] if node._id in self.tree.gone else node._scope
+        return self.tree.gone.get(node._id, node._scope)
 
     # --- what ---------------------------------------------------------------------------------------------------------
     def segment(self, scope: Scope) -> Segment:
@@ -210,9 +212,9 @@ class PatchEncoder:
         ops, hidden = self._splices(list_, splices)
         segment.structural(list_._id).extend(ops)
         for node in hidden:
-            index = position(list_, node)
-            if index is not None and node._scope is not None:
-                self.segment(node._scope).set(list_._id, index, self.reference(list_, None, node))
+            at = position(list_, node)
+            if node._scope is not None:
+                self.segment(node._scope).set(list_._id, at, self.reference(list_, None, node))
 
     def _splices(self, list_: List[Any], splices: list[Splice]) -> tuple[list[Any], list[Node]]:
         """Splices in order, or one that replaces everything where that is shorter; and the hidden nodes put in."""
@@ -250,7 +252,7 @@ class PatchEncoder:
         if node._scope == parent._scope:
             return value
         if node._scope is not None:
-            self.segment(node._scope).set(parent._id, key_of(parent, where, node), value)
+            self.segment(node._scope).set_new(parent, key_of(parent, where, node), value)
         return None
 
     def _private(self, entity: Entity) -> None:
@@ -260,16 +262,14 @@ class PatchEncoder:
             scope = self.tree.slot_scope(entity, f)
             if scope is None:
                 return
-            value = field_value(entity, f, self._private_child)
-            if value is not None or not isinstance(getattr(entity, f.name), Node):
-                self.segment(scope).set(entity._id, f.number, value)
+            self.segment(scope).set_new(entity, f.number, field_value(entity, f, self._private_child))
 
     def _private_child(self, parent: Node, where: Where, node: Node) -> Literal | None:
         value = self.reference(parent, where, node)
         if node._scope == self.tree.slot_scope(parent, where):
             return value
         if node._scope is not None:
-            self.segment(node._scope).set(parent._id, where.number, value)
+            self.segment(node._scope).set_new(parent, where.number, value)
         return None
 
     def _gone(self) -> None:
@@ -284,11 +284,12 @@ class PatchEncoder:
 class Segment:
     """Operations for one audience, gathered per node."""
 
-    __slots__ = ("changed", "loose", "structures")
+    __slots__ = ("added", "changed", "loose", "structures")
 
     def __init__(self) -> None:
         self.changed: dict[int, list[Any]] = {}
         self.structures: dict[int, list[Any]] = {}
+        self.added: dict[int, tuple[int, list[Any]]] = {}  # by node, with its depth
         self.loose: list[Any] = []
 
     def set(self, node_id: int, key: Any, value: Any) -> None:
@@ -300,6 +301,10 @@ class Segment:
             op.append(key)
             op.append(value)
 
+    def set_new(self, node: Node, key: Any, value: Any) -> None:
+        """A place of a node that is new to its receivers: goes after all that may bring the node, parents first."""
+        self.added.setdefault(node._id, (depth_of(node), [node._id]))[1].extend((key, value))
+
     def structural(self, node_id: int) -> list[Any]:
         """The removed keys, unset fields or splices of a node, applied before its sets."""
         return self.structures.setdefault(node_id, [])
@@ -310,8 +315,9 @@ class Segment:
 
     def encode(self) -> bytes:
         """The encoded array of operations."""
-        if not self.changed and not self.structures and not self.loose:
+        if not (self.changed or self.structures or self.loose or self.added):
             return EMPTY_OPS
         for node_id, structure in self.structures.items():
             self.changed.setdefault(node_id, [node_id]).append(structure)
-        return ENCODER.encode([*self.loose, *self.changed.values()])
+        added = [op for _, op in sorted(self.added.values(), key=lambda item: item[0])]
+        return ENCODER.encode([*self.loose, *self.changed.values(), *added])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gameserver.state.entity import Entity, Visibility
 from gameserver.state.literal import Literal, field_value, key_of, node_literal
@@ -28,7 +28,7 @@ class Transitions:
         self.done: set[int] = set()
 
     def run(self) -> None:
-        for depth, node in sorted(self._candidates(), key=lambda found: found[0]):
+        for depth, node in sorted(self._candidates(), key=lambda found: (found[0], found[1]._id)):
             self._transition(node, depth, NOBODY)
 
     def _candidates(self) -> list[tuple[int, Node]]:
@@ -61,8 +61,7 @@ class Transitions:
             self._private(node, depth, gains | self.covered.get(node._id, NOBODY), losses)
 
     def _send_whole(self, node: Node, depth: int, gains: frozenset[str]) -> None:
-        parent = node._parent
-        assert parent is not None
+        parent = cast(Node, node._parent)  # the root is for everyone, it has no transitions
         below: list[Node] = []
         value = self._literal(node, gains, below)
         self._personal(depth, gains).append([parent._id, key_of(parent, node._where, node), value])
@@ -99,12 +98,12 @@ class Transitions:
             op: list[Any] = [entity._id]
             for f in fields:
                 op += (f.number, field_value(entity, f, self._private_child(gaining, below)))
-            self._personal(depth, gaining).append(op)
+            self._personal(depth, gaining, private=True).append(op)
             for child in below:
                 self._transition(child, depth + 1, gaining)
         losing = before - after - losses
         if losing:
-            self._personal(depth, losing).append([entity._id, [f.number for f in fields]])
+            self._personal(depth, losing, private=True).append([entity._id, [f.number for f in fields]])
 
     def _private_child(self, gains: frozenset[str], below: list[Node]) -> Any:
         def child(parent: Node, where: Where, found: Node) -> Literal | None:
@@ -118,8 +117,9 @@ class Transitions:
 
         return child
 
-    def _personal(self, depth: int, receivers: frozenset[str]) -> list[Any]:
-        return self.flush.personal.setdefault((depth, receivers), [])
+    def _personal(self, depth: int, receivers: frozenset[str], *, private: bool = False) -> list[Any]:
+        """The operations for these viewers at a level: a node, its private part, then what is below it."""
+        return self.flush.personal.setdefault((2 * depth + private, receivers), [])
 
 
 def depth_of(node: Node) -> int:

@@ -55,6 +55,7 @@ class Tree:
         self.next_id = 1
         self.flushed_id = 0  # ids up to this one were known at the last flush
         self.rescoped: dict[int, tuple[Node, Scope | None]] = {}  # nodes with the scope they had at the last flush
+        self.moved: set[int] = set()  # nodes taken from a place since then
         self.gone: dict[int, Scope | None] = {}  # nodes that left the tree since, likewise
         self.by_audience: dict[str, dict[int, Node]] = {}  # nodes with an audience of their own
         self.indexed: dict[int, str] = {}  # and where each is to be found there
@@ -70,10 +71,11 @@ class Tree:
         self._marked_next_id = self.next_id
         return self._settled
 
-    def check(self) -> None:
-        """Ends a transaction. Raises `StateError` if the state would not be valid: then roll it back."""
+    def check(self, mark: Mark) -> None:
+        """Ends the transaction begun at `mark`. Raises `StateError` if the state is not valid: then roll it back."""
         if self.relink:
-            self._settle()
+            links.settle(self, mark)
+            self.relink = False
         self._settled = len(self.log)
 
     def rollback(self, mark: Mark) -> None:
@@ -145,7 +147,7 @@ class Tree:
 
     # --- scopes -------------------------------------------------------------------------------------------------------
     def slot_scope(self, parent: Node, where: Where) -> Scope | None:
-        """Who may see what is at a place of a node: an owner_only field is for its owner, a server_only one for none."""
+        """Who may see what a node holds there: an owner_only field is for its owner, a server_only one for nobody."""
         scope = parent._scope
         if isinstance(where, Field) and where.visibility is not Visibility.PUBLIC and isinstance(parent, Entity):
             if where.visibility is Visibility.SERVER or parent._owner is None or scope is None:
@@ -176,6 +178,7 @@ class Tree:
         self.log.clear()
         self.rescoped.clear()
         self.gone.clear()
+        self.moved.clear()
         self.new_classes.clear()
         self._settled = 0
         self.flushed_id = self.next_id - 1

@@ -1,7 +1,7 @@
 """What may be stored where: annotations turned into cheap checks.
 
-A `ValueType` has `fast`, the exact classes that are stored as they are after one set lookup; all else takes the slow way
-through `convert`, which copies plain containers into tracked ones or raises `StateError` naming what was expected.
+A `ValueType` has `fast`, the exact classes that are stored as they are after one set lookup; all else takes the slow
+way through `convert`, which copies plain containers into tracked ones or raises `StateError` naming what was expected.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
-from gameserver import Entity, Map, quantized
-from gameserver.state import Tree
+from gameserver.state import Entity, Map, Tree, quantized
 
 if TYPE_CHECKING:
     from benchmarks.report import Report

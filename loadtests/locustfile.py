@@ -14,16 +14,19 @@ What the names in the report mean:
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import random
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import User, constant_pacing, events, task
+from locust import User, between, events, task
 from locust.env import Environment
 from locust.exception import StopUser
+from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
 from gameserver.access import Role, issue_token
 from loadtests.player import Player
@@ -37,11 +40,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=10.0, help="NORMAL actions per second and player")
     parser.add_argument("--fire-rate", type=float, default=0.5, help="HIGH actions per second and player")
     parser.add_argument("--game", default="arena", help="the game to join: it must have `steer` and `fire`")
+    parser.add_argument("--final-csv", default="", help="path and start of name of the final CSV files")
     parser.add_argument("--secret", default="", help="sign tokens with this secret instead of asking for guest tokens")
     parser.add_argument(
         "--mirrored", type=float, default=0.25,
         help="share of players that keep a full mirror of the state; the others only decode",
     )  # fmt: skip
+
+
+@events.quitting.add_listener
+def write_final(environment: Environment, **_: Any) -> None:
+    """Locust's own CSV files are up to a second old at the end, and the last second is when things go wrong."""
+    prefix = environment.parsed_options.final_csv
+    if prefix:
+        tables = StatsCSV(environment, PERCENTILES_TO_REPORT)
+        with Path(f"{prefix}_stats.csv").open("w", newline="") as stream:
+            tables.requests_csv(csv.writer(stream))
+        with Path(f"{prefix}_failures.csv").open("w", newline="") as stream:
+            tables.failures_csv(csv.writer(stream))
 
 
 class ArenaPlayer(User):
@@ -53,7 +69,8 @@ class ArenaPlayer(User):
         super().__init__(environment)
         self.options = environment.parsed_options
         self.fire_share = self.options.fire_rate / self.options.rate
-        self.wait_time = constant_pacing(1.0 / self.options.rate).__get__(self)
+        # Uneven on purpose: players in step with each other and with the tick would show one phase of it only.
+        self.wait_time = between(0.5 / self.options.rate, 1.5 / self.options.rate).__get__(self)
         self.number = next(self.numbers)
 
     def report(self, kind: str, name: str, milliseconds: float, *, size: int = 0, error: str | None = None) -> None:
@@ -94,7 +111,7 @@ class ArenaPlayer(User):
         started = time.perf_counter()
         body = json.dumps({"name": f"Load {self.number}"}).encode()
         request = urllib.request.Request(
-            f"{self.host}/v1/tokens/guest", data=body, headers={"content-type": "application/json"}, method="POST"
+            f"{self.host}/v1/auth/guest", data=body, headers={"content-type": "application/json"}, method="POST"
         )
         with urllib.request.urlopen(request, timeout=10) as response:
             answer: dict[str, Any] = json.load(response)

@@ -150,6 +150,8 @@ class Player:
         elif isinstance(message, Events):
             self.report("RECV", "HIGH events", 0.0, size=size)
         elif isinstance(message, StateMessage):
+            if message.schema is not None:
+                self.mirror = Mirror(message.schema)
             self.mirror.load_full(message.state)
             self.held.clear()
             self.report("RECV", "full state", 0.0, size=size)

@@ -133,18 +133,21 @@ def print_summary(prefix: Path, usage: Usage) -> int:
     """The report as a table for people; gives back the number of errors in it."""
     with Path(f"{prefix}_stats.csv").open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["Name"] != "Aggregated"]
-    columns = ("what", "count", "errors", "per second", "median", "95 %", "99 %", "max ms", "kB/s")
-    print("\n" + f"{columns[0]:<40}" + "".join(f"{name:>11}" for name in columns[1:]))
+    columns = ("what", "count", "errors", "per second", "mean", "median", "95 %", "99 %", "max", "kB/s")
+    widths = [12 if name == "per second" else 10 for name in columns]
+    title = "".join(f"{name:>{width}}" for name, width in zip(columns[1:], widths[1:], strict=True))
+    print(f"\n{columns[0]:<40}{title}   (times in ms)")
     errors = 0
     for row in sorted(rows, key=lambda row: (row["Type"], row["Name"])):
         failed, count, rate = int(row["Failure Count"]), int(row["Request Count"]), float(row["Requests/s"])
         errors += failed
-        times = [float(row[name] or 0) for name in ("50%", "95%", "99%")] + [float(row["Max Response Time"])]
+        names = ("Average Response Time", "50%", "95%", "99%", "Max Response Time")
+        times = [float(row[name] or 0) for name in names]
         kilobytes = float(row["Average Content Size"] or 0) * rate / 1000
         print(
-            f"{row['Type'] + ' ' + row['Name']:<40}{count:>11}{failed:>11}{rate:>11.1f}"
-            + "".join(f"{value:>11.1f}" for value in times)
-            + f"{kilobytes:>11.1f}"
+            f"{row['Type'] + ' ' + row['Name']:<40}{count:>10}{failed:>10}{rate:>12.1f}"
+            + "".join(f"{value:>10.1f}" for value in times)
+            + f"{kilobytes:>10.1f}"
         )
     print(f"\n{usage.describe()}")
     with Path(f"{prefix}_failures.csv").open(newline="") as stream:
@@ -179,7 +182,7 @@ def play(options: argparse.Namespace, url: str, prefix: Path) -> int:
         *pin, sys.executable, "-m", "locust", "-f", str(HERE / "locustfile.py"), "--headless", "--only-summary",
         "--loglevel", "WARNING", "--host", url, "-u", str(options.users),
         "-r", str(options.spawn_rate or max(1.0, options.users / 5)), "-t", f"{seconds}s", "-s", "10",
-        "--csv", str(prefix), "--html", f"{prefix}.html",
+        "--csv", f"{prefix}_live", "--final-csv", str(prefix), "--html", f"{prefix}.html",
         "--rate", str(options.rate), "--fire-rate", str(options.fire_rate),
         "--mirrored", str(options.mirrored), "--game", options.game,
     ]  # fmt: skip
@@ -193,6 +196,9 @@ def play(options: argparse.Namespace, url: str, prefix: Path) -> int:
         return 2
     finally:
         stop(locust, 5)
+        # The final ones are complete; of locust's own only the history says more.
+        for name in ("stats", "failures", "exceptions"):
+            Path(f"{prefix}_live_{name}.csv").unlink(missing_ok=True)
 
 
 def main(given: list[str] | None = None) -> int:

@@ -1,1 +1,26 @@
+"""Python SDK: a pure core (what to send, what a message means) and an aiohttp shell around it."""
 
+from gameserver.client.client import Client
+from gameserver.client.errors import (
+    AnswerTimeout,
+    ConnectionClosed,
+    ConnectionLost,
+    RoomLeft,
+    ServerError,
+    ServerUnreachable,
+    error_from,
+)
+from gameserver.client.room import CloseReason, Room
+
+__all__ = [
+    "AnswerTimeout",
+    "Client",
+    "CloseReason",
+    "ConnectionClosed",
+    "ConnectionLost",
+    "Room",
+    "RoomLeft",
+    "ServerError",
+    "ServerUnreachable",
+    "error_from",
+]

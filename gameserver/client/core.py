@@ -1,0 +1,206 @@
+"""The client without a socket: what to send, and what a received message means.
+
+Pure: no clock, no I/O. A *ticket* is whatever the shell wants back with the answer (it uses futures); `receive` turns
+the bytes of one message into outcomes, in the order in which they are to be carried out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from gameserver.client.errors import RoomLeft, error_from
+from gameserver.client.room_core import (
+    ActionFailed,
+    Answered,
+    Changed,
+    Ended,
+    Happened,
+    Outcome,
+    Refused,
+    RoomCore,
+    Write,
+)
+from gameserver.errors import GameServerError, MessageTypeUnknown, NotJoined, RequestInvalid
+from gameserver.protocol import (
+    Ack,
+    Closed,
+    ErrorMessage,
+    Events,
+    Frame,
+    Hello,
+    Join,
+    JoinDetails,
+    Joined,
+    Leave,
+    Moved,
+    Part,
+    Ping,
+    Pong,
+    Reply,
+    Request,
+    StateMessage,
+    Welcome,
+    WelcomeInfo,
+    decode_server,
+    encode_client,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gameserver.protocol import ClientMessage
+
+JoinKind = Literal["match", "game", "create"]
+
+__all__ = [
+    "ActionFailed",
+    "Answered",
+    "Changed",
+    "ClientCore",
+    "Ended",
+    "Happened",
+    "Outcome",
+    "Refused",
+    "RoomCore",
+    "Write",
+]
+
+HELLO_REQUEST = 0  # the hello has no request number of its own; ours start at 1
+
+
+class ClientCore:
+    """Everything one connection knows."""
+
+    def __init__(self) -> None:
+        self.info: WelcomeInfo | None = None
+        self.rooms: dict[int, RoomCore] = {}
+        self.last_error: GameServerError | None = None  # what the server complained about before it closes
+        self._tickets: dict[int, Any] = {}
+        self._leaving: dict[int, RoomCore] = {}
+        self._request = 0
+
+    # --- what to send -------------------------------------------------------------------------------------------------
+    def hello(self, token: str | None, info: dict[str, Any], ticket: Any) -> bytes:
+        """The first message; its answer is the welcome's info."""
+        self._tickets[HELLO_REQUEST] = ticket
+        return encode_client(Hello(token=token, info=info))
+
+    def join(self, kind: JoinKind, name: str, details: JoinDetails, ticket: Any) -> bytes:
+        """Join a match; its answer is a `RoomCore`."""
+        return self._encode_request(ticket, lambda number: Join(number, kind, name, details))
+
+    def request(self, method: str, params: dict[str, Any], ticket: Any) -> bytes:
+        """Ask the server for something outside of a match."""
+        return self._encode_request(ticket, lambda number: Request(number, method, params))
+
+    def leave(self, room: RoomCore, ticket: Any) -> bytes:
+        """Leave a match; its answer comes when the server knows."""
+        data = self._encode_request(ticket, lambda number: Leave(number, room.channel))
+        self._leaving[self._request] = room
+        return data
+
+    def ping(self, ticket: Any) -> bytes:
+        """Ask whether the server is there; the answer is its time in unix milliseconds."""
+        return self._encode_request(ticket, Ping)
+
+    def forget(self, ticket: Any) -> None:
+        """Nobody waits for this answer any more: it timed out or was cancelled."""
+        for number in [number for number, other in self._tickets.items() if other is ticket]:
+            del self._tickets[number]
+
+    def _encode_request(self, ticket: Any, message: Callable[[int], ClientMessage]) -> bytes:
+        """Number a request and remember who asked; nothing is remembered when it cannot be encoded."""
+        number = self._request + 1
+        try:
+            data = encode_client(message(number))
+        except (TypeError, ValueError, OverflowError) as failure:
+            raise RequestInvalid(f"options and parameters are plain data: {failure}") from None
+        self._request = number
+        if ticket is not None:
+            self._tickets[number] = ticket
+        return data
+
+    # --- what a message means -----------------------------------------------------------------------------------------
+    def receive(self, data: bytes) -> list[Outcome]:
+        """One message from the server. Raises `ProtocolError` when it is none."""
+        try:
+            message = decode_server(data)
+        except MessageTypeUnknown:
+            return []  # from a newer server; what we need to know comes in messages we know
+        match message:
+            case Frame() | Part() | Events() | Ack() | StateMessage():
+                room = self.rooms.get(message.channel)
+                return [] if room is None else self._room_message(room, message)
+            case Joined():
+                return self._joined(message)
+            case Reply():
+                return self._reply(message)
+            case ErrorMessage():
+                return self._error(message)
+            case Closed():
+                room = self.rooms.pop(message.channel, None)
+                error = error_from(message.code, message.message, retryable=message.reconnect)
+                return [] if room is None else room.end(error, reconnect=message.reconnect)
+            case Pong():
+                return self._answered(message.nonce, message.server_time_ms)
+            case Welcome():
+                self.info = message.info
+                return self._answered(HELLO_REQUEST, message.info)
+            case Moved():
+                return []  # an offer to go to the match's owner directly; staying here is always right
+
+    def lost(self, error: GameServerError, *, reconnect: bool) -> list[Outcome]:
+        """The connection is gone: fail everything that waits and end every room."""
+        outcomes: list[Outcome] = [Refused(ticket, error) for ticket in self._tickets.values()]
+        self._tickets.clear()
+        self._leaving.clear()
+        for room in self.rooms.values():
+            outcomes += room.end(error, reconnect=reconnect)
+        self.rooms.clear()
+        return outcomes
+
+    def _room_message(self, room: RoomCore, message: Frame | Part | Events | Ack | StateMessage) -> list[Outcome]:
+        match message:
+            case Frame():
+                return room.frame(message)
+            case Part():
+                return room.part(message)
+            case Events():
+                return room.events(message)
+            case Ack():
+                return room.acknowledged(message)
+            case StateMessage():
+                return room.full_state(message)
+
+    def _joined(self, joined: Joined) -> list[Outcome]:
+        if joined.request not in self._tickets:  # it was given up meanwhile: give the seat back
+            return [Write(self._encode_request(None, lambda number: Leave(number, joined.channel)))]
+        room = RoomCore(joined)
+        # The same match again on this connection replaces what we had of it; so does a channel that was used before.
+        replaced = self.rooms.pop(joined.channel, None)
+        self.rooms[joined.channel] = room
+        outcomes = [] if replaced is None else replaced.end(error_from("session_replaced"), reconnect=False)
+        return outcomes + self._answered(joined.request, room)
+
+    def _reply(self, reply: Reply) -> list[Outcome]:
+        left = self._leaving.pop(reply.request, None)
+        outcomes: list[Outcome] = []
+        if left is not None and self.rooms.get(left.channel) is left:
+            del self.rooms[left.channel]
+            outcomes = left.end(RoomLeft(), reconnect=False)
+        return outcomes + self._answered(reply.request, reply.result)
+
+    def _error(self, message: ErrorMessage) -> list[Outcome]:
+        error = error_from(message.code, message.message, retryable=message.retryable)
+        if message.request is None:
+            self.last_error = error  # the reason why the connection is closed next
+            return []
+        if message.request in self._leaving and isinstance(error, NotJoined):  # out already, as was asked for
+            return self._reply(Reply(message.request))
+        self._leaving.pop(message.request, None)
+        ticket = self._tickets.pop(message.request, None)
+        return [] if ticket is None else [Refused(ticket, error)]
+
+    def _answered(self, request: int, value: Any) -> list[Outcome]:
+        ticket = self._tickets.pop(request, None)
+        return [] if ticket is None else [Answered(ticket, value)]

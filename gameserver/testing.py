@@ -125,7 +125,7 @@ class MatchTester:
     # --- time ---------------------------------------------------------------------------------------------------------
     def advance(self, seconds: float) -> None:
         """Let time pass: every tick, timer and batch runs when it is due."""
-        end = self.now + seconds
+        end = round(self.now + seconds, 6)  # whole microseconds, like match time: 0.1 three times is 0.3
         for _ in range(_WAKES_MAX):
             due = self.match.next_wake(self.now)
             if due is None or due > end:
@@ -137,7 +137,7 @@ class MatchTester:
 
     def stall(self, seconds: float) -> None:
         """Let time pass as if the process had been stopped: what was due runs late, at the end."""
-        self.now += seconds
+        self.now = round(self.now + seconds, 6)
         self._wake(self.now)
 
     def _wake(self, due: float) -> None:

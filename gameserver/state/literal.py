@@ -33,7 +33,7 @@ def quantize(value: Any, step: float) -> Any:
     """The integer that is sent for a quantized number; what no integer can stand for is sent as it is."""
     try:
         units = round(value / step)
-    except (ValueError, OverflowError, TypeError):
+    except (ValueError, OverflowError, TypeError):  # not finite, or None
         return value
     return units if INT_MIN <= units <= INT_MAX else value
 

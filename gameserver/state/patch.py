@@ -140,22 +140,34 @@ class PatchEncoder:
         return found
 
     def _entity(self, entity: Entity, fields: dict[Field, Any]) -> None:
+        scope = entity._scope
+        op: list[Any] = []
         for f, old in fields.items():
-            if f.visibility is Visibility.SERVER:
-                continue
             new = getattr(entity, f.name)
-            if f.nodes and (isinstance(new, Node) or isinstance(old, Node)):
-                self._slot(entity, f, f.number, old, new)
+            if f.special:
+                self._special_field(entity, f, old, new)
                 continue
             if f.step is not None:
-                new = quantize(new, f.step)
-                if same(quantize(old, f.step), new):
-                    continue
-            elif same(old, new):
+                old, new = quantize(old, f.step), quantize(new, f.step)
+            if old == new and same(old, new):
                 continue
-            scope = self.tree.slot_scope(entity, f)
-            if scope is not None:
-                self.segment(scope).set(entity._id, f.number, new)
+            op.append(f.number)
+            op.append(new)
+        if op and scope is not None:
+            self.segment(scope).set_all(entity._id, op)
+
+    def _special_field(self, entity: Entity, f: Field, old: Any, new: Any) -> None:
+        """A field that is not for all who see the entity, or may hold a node."""
+        if f.visibility is Visibility.SERVER:
+            return
+        if isinstance(new, Node) or isinstance(old, Node):
+            self._slot(entity, f, f.number, old, new)
+            return
+        if f.step is not None:
+            old, new = quantize(old, f.step), quantize(new, f.step)
+        scope = self.tree.slot_scope(entity, f)
+        if scope is not None and not same(old, new):
+            self.segment(scope).set(entity._id, f.number, new)
 
     def _map(self, map_: Map[Any, Any], keys: dict[Any, Any]) -> None:
         for key, old in keys.items():
@@ -300,6 +312,14 @@ class Segment:
         else:
             op.append(key)
             op.append(value)
+
+    def set_all(self, node_id: int, op: list[Any]) -> None:
+        """Several places of a node have new values: alternating keys and values."""
+        known = self.changed.get(node_id)
+        if known is None:
+            self.changed[node_id] = [node_id, *op]
+        else:
+            known += op
 
     def set_new(self, node: Node, key: Any, value: Any) -> None:
         """A place of a node that is new to its receivers: goes after all that may bring the node, parents first."""

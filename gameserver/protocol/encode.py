@@ -84,9 +84,10 @@ def encode_ack(channel: int, seq: int, version: int, result: Any = None, *, erro
 
 
 def encode_refusal(channel: int, seq: int, version: int, error: GameServerError) -> bytes:
-    """ACK of an action that was not taken in: its `seq` is still free, and nothing is said about any other.
+    """ACK of an action that has no outcome (yet), which settles nothing: the same `seq` may be sent again.
 
-    For what has no place in the order of actions: a gap before it, a full queue, no such channel.
+    For what has no place in the order of actions: a gap before it, a full queue, no such channel, an outcome that the
+    server cannot be sure of.
     """
     return _encode((6, channel, seq, version, REFUSED, (error.code, error.message, error.retryable)))
 

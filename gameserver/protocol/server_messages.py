@@ -13,7 +13,7 @@ import msgspec
 DONE: Final = 0
 FAILED: Final = 1
 REFUSED: Final = 2
-"""How an action ended: it ran; it failed and its `seq` is used up; it was not taken in and its `seq` is still free."""
+"""How an action ended: it ran; it failed and its `seq` is used up; it has no outcome and may be sent again."""
 
 
 class WelcomeInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +112,7 @@ class Ack(msgspec.Struct, array_like=True, tag=6, frozen=True):
 
     @property
     def refused(self) -> bool:
-        """The action was not taken in: the same `seq` may be sent again, and nothing is said about those before it."""
+        """The action has no outcome: the same `seq` may be sent again, and nothing is said about those before it."""
         return self.status == REFUSED
 
 

@@ -98,6 +98,7 @@ SCHEMA = pack(
     ]
 )
 STATE = pack([1, 2, [2, 0, "alice", [8, 3, 150, 0, 100, 10]]])
+PUBLIC_STATE = pack([1, 2, [2, 0, "alice", [8, 3, 150, 0, 100]]])
 JOINED = {
     "match": "k3m9x2p7q4rt",
     "game": "arena",
@@ -127,7 +128,7 @@ SERVER: dict[str, bytes] = {
     ),
     "joined": protocol.encode_joined(1, 7, JOINED, schema=SCHEMA, state=STATE),
     "joined as a spectator": protocol.encode_joined(
-        4, 7, JOINED | {"slot": -1, "spectator": True}, schema=SCHEMA, state=STATE
+        4, 7, JOINED | {"slot": -1, "spectator": True}, schema=SCHEMA, state=PUBLIC_STATE
     ),
     "joined, recovered": protocol.encode_joined(5, 7, JOINED | {"recovered": True, "seq": 12}, schema=SCHEMA),
     "frame": protocol.encode_frame(7, 3, 42, 2_100, [0, 2, 1, 300], OPS, EVENTS),
@@ -136,7 +137,7 @@ SERVER: dict[str, bytes] = {
     "events": protocol.encode_events(7, 3, 42, EVENTS),
     "ack": protocol.encode_ack(7, 1, 42, True),
     "ack of an action that failed": protocol.encode_ack(7, 2, 42, ["action_refused", "too far", False], error=True),
-    "ack of an action that was not taken in": protocol.encode_refusal(7, 4, 42, errors.SeqGap("3 is missing")),
+    "ack of an action that has no outcome": protocol.encode_refusal(7, 4, 42, errors.SeqGap("3 is missing")),
     "error to a request": protocol.encode_failure(2, errors.MatchFull("The match is full.")),
     "error of the connection": protocol.encode_failure(None, errors.TokenExpired("The token has expired.")),
     "reply": protocol.encode_reply(8, {"matches": [], "next_cursor": None}),

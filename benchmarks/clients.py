@@ -1,7 +1,7 @@
 """Many cheap clients in one process: they count frames by their first bytes, never decode them, and send on a timer.
 
-Run by `benchmarks.server` as a process of its own, on another core than the server. Prints one JSON line when all have
-joined and one when the time is up; the difference is what was delivered in between.
+Run by `benchmarks.server` as a process of its own, on another core than the server. For each rate of inputs that it is
+given it prints a JSON line at the start of a window of time and one at its end; the difference is what was delivered.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ async def play(options: argparse.Namespace) -> int:
 
     async def enter(number: int) -> Client:
         async with gate:
-            token = issue_token(options.secret, f"bench-{number}", Role.PLAYER, name="", now=now, ttl_seconds=3600)
+            token = issue_token(options.secret, f"bench-{number}", Role.PLAYER, now=now, ttl_seconds=3600)
             _, client = await loop.create_connection(
                 lambda: Client(totals, token, options.game, "/v1/ws", address.netloc), address.hostname, address.port
             )
@@ -168,13 +168,14 @@ async def play(options: argparse.Namespace) -> int:
             return client
 
     clients = await asyncio.gather(*(enter(number) for number in range(options.clients)))
-    acting = asyncio.create_task(act_all(clients, options.rate)) if options.rate else None
-    await asyncio.sleep(options.warm_up)
-    print(totals.line("start"), flush=True)
-    await asyncio.sleep(options.seconds)
-    print(totals.line("end"), flush=True)
-    if acting is not None:
-        acting.cancel()
+    for rate in options.rates:
+        acting = asyncio.create_task(act_all(clients, rate)) if rate else None
+        await asyncio.sleep(options.warm_up)
+        print(totals.line("start"), flush=True)
+        await asyncio.sleep(options.seconds)
+        print(totals.line("end"), flush=True)
+        if acting is not None:
+            acting.cancel()
     for client in clients:
         client.transport.abort()
     return 1 if totals.errors else 0
@@ -187,7 +188,7 @@ def main() -> int:
     parser.add_argument("--secret", required=True)
     parser.add_argument("--game", default="swarm")
     parser.add_argument("--clients", type=int, default=100)
-    parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.0], help="inputs per second and client, in turn")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--warm-up", type=float, default=2.0)
     return uvloop.run(play(parser.parse_args()))

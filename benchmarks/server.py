@@ -53,11 +53,12 @@ def cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def observe(server: psutil.Process, url: str, secret: str, **options: Any) -> Window:
-    """Let clients play and read the server's CPU time at both ends of their window."""
+def observe(server: psutil.Process, url: str, secret: str, rates: list[float], **options: Any) -> list[Window]:
+    """Let clients play, at each rate in turn, and read the server's CPU time at both ends of their windows."""
     core = cores()[1]
     command = ["taskset", "--cpu-list", core] if core else []
     command += [sys.executable, "-m", "benchmarks.clients", "--url", url, "--secret", secret]
+    command += ["--rates", *(str(rate) for rate in rates)]
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
@@ -65,19 +66,21 @@ def observe(server: psutil.Process, url: str, secret: str, **options: Any) -> Wi
     try:
         assert clients.stdout is not None  # noqa: S101 - asked for above
         marks = [(json.loads(line), cpu_seconds(server)) for line in clients.stdout]
-        if clients.wait(GRACE_SECONDS) != 0 or len(marks) != 2:
+        if clients.wait(GRACE_SECONDS) != 0 or len(marks) != 2 * len(rates):
             raise RuntimeError("the clients failed: see above")
     finally:
         stop(clients, 5)
-    (first, cpu_first), (last, cpu_last) = marks
-    return Window(
-        seconds=last["at"] - first["at"],
-        server_cpu_seconds=cpu_last - cpu_first,
-        client_cpu_seconds=last["cpu_seconds"] - first["cpu_seconds"],
-        frames=last["frames"] - first["frames"],
-        actions=last["actions"] - first["actions"],
-        bytes=last["bytes"] - first["bytes"],
-    )
+    return [
+        Window(
+            seconds=last["at"] - first["at"],
+            server_cpu_seconds=cpu_last - cpu_first,
+            client_cpu_seconds=last["cpu_seconds"] - first["cpu_seconds"],
+            frames=last["frames"] - first["frames"],
+            actions=last["actions"] - first["actions"],
+            bytes=last["bytes"] - first["bytes"],
+        )
+        for (first, cpu_first), (last, cpu_last) in zip(marks[::2], marks[1::2], strict=True)
+    ]
 
 
 def measure_rooms(report: Report, room: int, game: str, *, clients: int, seconds: float, warm_up: float) -> None:
@@ -89,8 +92,7 @@ def measure_rooms(report: Report, room: int, game: str, *, clients: int, seconds
         with running_server([str(HERE / "games.py")], log, cores=cores()[0], environment=environment) as (url, process):
             server = psutil.Process(process.pid)
             shared: dict[str, Any] = {"game": game, "clients": clients, "seconds": seconds, "warm_up": warm_up}
-            listening = observe(server, url, secret, rate=0, **shared)
-            acting = observe(server, url, secret, rate=INPUTS_PER_SECOND, **shared)
+            listening, acting = observe(server, url, secret, [0, INPUTS_PER_SECOND], **shared)
             memory = server.memory_info().rss / 1e6
     per_frame = listening.server_cpu_seconds / listening.frames * 1e6
     # The ticks and frames of the second window cost what they cost in the first one; the rest is the actions'.

@@ -111,8 +111,8 @@ def running_server(
             wait_until_ready(url, server)
             yield url, server
         except RuntimeError as error:
-            tail = log_path.read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"{error}\n--- the end of {log_path} ---\n{tail}") from error
+            tail = log_path.read_text(errors="replace")[-2000:] or "(empty)"
+            raise RuntimeError(f"{error}\n--- the end of the server's log ---\n{tail}") from error
         finally:
             code = stop(server)
             if code != 0:

@@ -16,13 +16,15 @@ Splice = tuple[int, list[Any], list[Any]]
 class Changes:
     """The changed places of nodes that were there at the last flush and still are, in order of first change."""
 
-    __slots__ = ("entities", "lists", "maps", "members", "owners")
+    __slots__ = ("audiences", "entities", "lists", "maps", "members", "owners", "reinserted")
 
     def __init__(self, log: list[LogEntry], flushed_id: int) -> None:
         self.entities: dict[int, tuple[Entity, dict[Any, Any]]] = {}
         self.maps: dict[int, tuple[Map[Any, Any], dict[Any, Any]]] = {}
         self.lists: dict[int, tuple[List[Any], list[Splice]]] = {}
         self.owners: dict[int, tuple[Entity, str | None]] = {}
+        self.reinserted: dict[int, set[Any]] = {}  # keys of maps that were taken out at some time
+        self.audiences: dict[int, Node] = {}  # nodes whose own audience or owner was set
         self.members: dict[str, dict[str, bool]] = {}  # group → viewer → was a member
         entities = self.entities
         for entry in log:
@@ -32,6 +34,7 @@ class Changes:
                     continue  # a new node is sent whole, a gone one not at all
                 what = entry[1]
                 if what.__class__ is AudienceChange:
+                    self.audiences[node._id] = node
                     if what is OWNER:
                         self.owners.setdefault(node._id, (node, entry[2]))
                     continue
@@ -48,11 +51,13 @@ class Changes:
         if isinstance(node, Group):
             self.members.setdefault(node.name, {}).setdefault(entry[1], entry[2])
             return
-        if not isinstance(node, Node) or entry[1].__class__ is AudienceChange:
+        if not isinstance(node, Node) or node._id > flushed_id or node._tree is None:
             return
-        if node._id > flushed_id or node._tree is None:
-            return
-        if isinstance(node, Map):
+        if entry[1].__class__ is AudienceChange:
+            self.audiences[node._id] = node
+        elif isinstance(node, Map):
             self.maps.setdefault(node._id, (node, {}))[1].setdefault(entry[1], entry[2])
+            if entry[3] is not None:
+                self.reinserted.setdefault(node._id, set()).add(entry[1])
         elif isinstance(node, List):
             self.lists.setdefault(node._id, (node, []))[1].append((entry[1], entry[2], entry[3]))

@@ -100,7 +100,7 @@ class Map(dict[K, V], _Container, Generic[K, V]):
             self._clock += 1
         log = self._log
         if log is not None:
-            log.append((self, key, old, 0))
+            log.append((self, key, old, None))
             if isinstance(old, Node) or isinstance(value, Node):
                 self._tree.relink = True  # type: ignore[union-attr]
         dict.__setitem__(self, key, value)

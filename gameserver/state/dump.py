@@ -15,6 +15,8 @@ from gameserver.state.entity import Entity, fields_of
 from gameserver.state.node import Node, put
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gameserver.state.tree import Tree
 
 
@@ -29,11 +31,13 @@ def dump(tree: Tree) -> dict[str, Any]:
     }
 
 
-def dump_node(tree: Tree, node: Node) -> list[Any]:
-    """A node and all below it."""
+def dump_node(tree: Tree, node: Node, known_id: int = 0) -> list[Any]:
+    """A node and all below it; for nodes with ids up to `known_id` just `[id]`."""
 
     def plain(value: Any) -> Any:
-        return dump_node(tree, value) if isinstance(value, Node) else value
+        if not isinstance(value, Node):
+            return value
+        return [value._id] if value._id <= known_id else dump_node(tree, value, known_id)
 
     if isinstance(node, Map):
         return [node._id, "map", node._audience, None, [plain(v) for pair in node.items() for v in pair]]
@@ -44,21 +48,20 @@ def dump_node(tree: Tree, node: Node) -> list[Any]:
     return [entity._id, tree.classes.index(type(entity)), entity._audience, entity._owner, values]
 
 
-def load(tree: Tree, dumped: dict[str, Any]) -> None:
-    """See `Tree.load`."""
-    classes = [(_find_class(tree, name), fields) for name, fields in dumped["classes"]]
-    for cls, _ in classes:
-        if cls is not None and cls not in tree.classes:
-            tree.classes.append(cls)
-    loader = _Loader(tree, classes, [name for name, _ in dumped["classes"]])
+def load(tree: Tree, dumped: dict[str, Any], journal: Iterable[list[Any]]) -> None:
+    """See `Tree.load`. Nodes are built outside the tree, so that nothing is recorded, and taken in when all is done."""
+    loader = _Loader(tree)
+    for name, fields in dumped["classes"]:
+        loader.add_class(name, fields)
+    loader.remember(tree.root, dumped["root"])
     loader.fill(tree.root, dumped["root"])
+    for name, members in {**dumped["groups"], "*viewers": dumped["viewers"]}.items():
+        loader.members(name, members, present=True)
     tree.next_id = dumped["next_id"]
+    for ops in journal:
+        for op in ops:
+            loader.apply(op)
     loader.enter(tree.root, dumped["root"][0])
-    for name, members in dumped["groups"].items():
-        for member in members:
-            tree.group(name).add(member)
-    for viewer in dumped["viewers"]:
-        tree.viewers.add(viewer)
     tree.log.clear()
     tree.new_classes.clear()
     tree.flushed_id = tree.next_id - 1
@@ -79,19 +82,32 @@ def _subclasses(cls: type[Entity]) -> list[type[Entity]]:
 
 
 class _Loader:
-    def __init__(
-        self, tree: Tree, classes: list[tuple[type[Entity] | None, list[str]]], class_names: list[str]
-    ) -> None:
+    def __init__(self, tree: Tree) -> None:
         self.tree = tree
-        self.classes = classes
-        self.class_names = class_names
-        self.ids: list[tuple[Node, int]] = []
+        self.classes: list[tuple[type[Entity] | None, str, list[str]]] = []  # class, its name and fields at the time
+        self.nodes: dict[int, Node] = {}
+        self.ids: dict[int, int] = {}  # identity of a node → its id
+        self.kinds: dict[int, int] = {}  # id of an entity → index of its class
+
+    def add_class(self, name: str, fields: list[str]) -> None:
+        cls = _find_class(self.tree, name)
+        if cls is not None and cls not in self.tree.classes:
+            self.tree.classes.append(cls)
+        self.classes.append((cls, name, fields))
 
     def value(self, dumped: Any) -> Any:
-        return self.node(dumped) if isinstance(dumped, list) else dumped
+        if not isinstance(dumped, list):
+            return dumped
+        return self.nodes[dumped[0]] if len(dumped) == 1 else self.node(dumped)
+
+    def remember(self, node: Node, dumped: list[Any]) -> None:
+        self.nodes[dumped[0]] = node
+        self.ids[id(node)] = dumped[0]
+        if isinstance(dumped[1], int):
+            self.kinds[dumped[0]] = dumped[1]
 
     def node(self, dumped: list[Any]) -> Node:
-        node_id, kind, audience, owner, values = dumped
+        _, kind, audience, owner, values = dumped
         node: Node
         if kind == "map":
             node = Map({values[i]: self.value(values[i + 1]) for i in range(0, len(values), 2)}, audience=audience)
@@ -101,29 +117,68 @@ class _Loader:
             cls = self.classes[kind][0]
             if cls is None:
                 raise StateError(
-                    f"the saved state holds a {self.class_names[kind]}, a class that is not there any more: "
+                    f"the saved state holds a {self.classes[kind][1]}, a class that is not there any more: "
                     "keep the class, or take such nodes out in on_upgrade before removing it"
                 )
             node = entity = cls(owner=owner, audience=audience)
             self.fill(entity, dumped)
-        self.ids.append((node, node_id))
+        self.remember(node, dumped)
         return node
 
     def fill(self, entity: Entity, dumped: list[Any]) -> None:
         """Sets the fields that the class still has; a value that does not fit its field raises `StateError`."""
-        names = self.classes[dumped[1]][1]
+        names = self.classes[dumped[1]][2]
         for name, value in zip(names, dumped[4], strict=True):
             if name in entity._fields:
                 setattr(entity, name, self.value(value))
 
+    def members(self, name: str, members: list[str], *, present: bool) -> None:
+        group = self.tree.viewers if name == "*viewers" else self.tree.group(name)
+        for member in members:
+            (group.add if present else group.discard)(member)
+
+    def apply(self, op: list[Any]) -> None:
+        """Repeats one operation of the journal (see `gameserver.state.journal`)."""
+        what = op[0]
+        if what == "class":
+            self.add_class(op[1], op[2])
+        elif what == "next":
+            self.tree.next_id = op[1]
+        elif what in ("in", "out"):
+            self.members(op[1], op[2], present=what == "in")
+        elif what == "who":
+            node = self.nodes[op[1]]
+            put(node, "_audience", op[2])
+            if isinstance(node, Entity):
+                put(node, "_owner", op[3])
+        else:
+            self.change(self.nodes[what], op)
+
+    def change(self, node: Any, op: list[Any]) -> None:
+        length = len(op)
+        if not length % 2:
+            length -= 1
+            for taken in op[length]:
+                if isinstance(node, Map):
+                    node.pop(taken, None)
+                else:
+                    node[taken[0] : taken[0] + taken[1]] = [self.value(v) for v in taken[2:]]
+        for i in range(1, length, 2):
+            value = self.value(op[i + 1])
+            if not isinstance(node, Entity):
+                node[op[i]] = value
+                continue
+            name = self.classes[self.kinds[op[0]]][2][op[i]]
+            if name in node._fields:
+                setattr(node, name, value)
+
     def enter(self, root: Entity, root_id: int) -> None:
         """Takes all loaded nodes in under their old ids; what only the new class has gets new ones."""
-        known = {id(node): node_id for node, node_id in self.ids}
         put(root, "_id", root_id)
         links.enter(self.tree, root)
         gained: list[links.Held] = [(child, root, where) for child, where in root._children()]
         for child, _, _ in gained:  # grows while it is walked
-            put(child, "_id", known.get(id(child), 0) or self.tree._take_id())
+            put(child, "_id", self.ids.get(id(child), 0) or self.tree._take_id())
             links.enter(self.tree, child)
             gained.extend((grandchild, child, where) for grandchild, where in child._children())
         links.place(self.tree, gained)

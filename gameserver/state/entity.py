@@ -7,7 +7,7 @@ import inspect
 import sys
 import typing
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from gameserver.errors import StateError
 from gameserver.state.containers import List, Map, copied
@@ -161,12 +161,7 @@ def _build_fields(cls: type[Entity]) -> dict[str, Field]:
     return fields
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(quantized, owner_only, server_only))
-class _EntityMeta(type):
-    """Here for type checkers: the constructor takes the fields as keywords."""
-
-
-class Entity(Node, metaclass=_EntityMeta):
+class Entity(Node):
     """Base of an author's state classes.
 
     Annotated names are fields, with their defaults; only they can be set, since nothing else survives a restart.
@@ -214,10 +209,18 @@ class Entity(Node, metaclass=_EntityMeta):
         """The id of the player who receives the `owner_only` fields."""
         return self._owner
 
+    @owner.setter
+    def owner(self, value: Any) -> None:
+        set_audience(self, OWNER, player_id(value))
+
     @property
     def audience(self) -> str | None:
         """Who may see this entity: a group's name, "player:<id>", or None for whoever sees its parent."""
         return self._audience
+
+    @audience.setter
+    def audience(self, value: Any) -> None:
+        set_audience(self, AUDIENCE, audience_name(value))
 
     def copy(self: T) -> T:
         """A copy that is in no tree, with the same owner and audience."""

@@ -236,8 +236,10 @@ class Mirror:
         self._displace(node._get(key))
         self._touched.append((node, key))
         if value is _ABSENT:
-            node._remove(key)
-            return
+            if isinstance(node, MirrorMap):
+                node._remove(key)
+                return
+            value = None
         node._put(key, value)
         self._hold(node, key, value)
 

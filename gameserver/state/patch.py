@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gameserver.state.changes import Changes, Splice
 from gameserver.state.containers import List, Map
 from gameserver.state.entity import Entity, Field, Visibility
+from gameserver.state.journal import journal_ops
 from gameserver.state.literal import (
     ENCODER,
     Literal,
@@ -49,14 +50,17 @@ class Patch:
 
     everyone: bytes = EMPTY_OPS
     parts: list[Part] = field(default_factory=list)
+    journal: list[Any] | None = None
+    """The same change for the journal: exact, with all that clients do not see. Plain data."""
 
 
 EMPTY_PATCH: Final = Patch()
 
 
-def encode_patch(tree: Tree) -> Patch:
+def encode_patch(tree: Tree, *, journal: bool) -> Patch:
     """The patch for everything in the tree's log."""
-    return PatchEncoder(tree).encode()
+    encoder = PatchEncoder(tree)
+    return encoder.encode(journal_ops(tree, encoder.changes) if journal else None)
 
 
 class PatchEncoder:
@@ -71,7 +75,7 @@ class PatchEncoder:
         self.old_members = self._old_members()
         self.old_viewers = self.old_members.get("*viewers", tree.viewers.members)
 
-    def encode(self) -> Patch:
+    def encode(self, journal: list[Any] | None) -> Patch:
         for cls in self.tree.new_classes:
             self.segments[EVERYONE].loose.append(["schema", self.tree.class_number(cls), class_definition(cls)])
         for entity, fields in self.changes.entities.values():
@@ -83,9 +87,9 @@ class PatchEncoder:
         self._gone()
         if self.changes.members or self.changes.owners or self.tree.rescoped:
             Transitions(self).run()
-        return self._finish()
+        return self._finish(journal)
 
-    def _finish(self) -> Patch:
+    def _finish(self, journal: list[Any] | None) -> Patch:
         everyone = self.segments.pop(EVERYONE).encode()
         parts = []
         for scope in sorted(self.segments, key=len):
@@ -94,7 +98,7 @@ class PatchEncoder:
                 parts.append(Part(receivers, self.segments[scope].encode()))
         for level, receivers in sorted(self.personal, key=lambda key: key[0]):
             parts.append(Part(receivers, ENCODER.encode(self.personal[level, receivers])))
-        return Patch(everyone, parts)
+        return Patch(everyone, parts, journal)
 
     # --- who ----------------------------------------------------------------------------------------------------------
     def _old_members(self) -> dict[str, frozenset[str]]:

@@ -6,7 +6,7 @@ may be in two places (a swap) or in none (a move), at its end in one at most.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from gameserver.errors import StateError
@@ -168,13 +168,16 @@ class Tree:
         """Did anything happen since the last flush?"""
         return bool(self.log)
 
-    def flush(self) -> patch.Patch:
-        """What changed since the last flush, encoded once per audience. Never call it inside a transaction."""
+    def flush(self, *, journal: bool = False) -> patch.Patch:
+        """What changed since the last flush, encoded once per audience. Never call it inside a transaction.
+
+        With `journal` the patch also has the exact change, for `load` to repeat.
+        """
         if not self.log:
             return patch.EMPTY_PATCH
         if self.relink:
             self._settle()
-        made = patch.encode_patch(self)
+        made = patch.encode_patch(self, journal=journal)
         self.log.clear()
         self.rescoped.clear()
         self.gone.clear()
@@ -209,13 +212,13 @@ class Tree:
         return dumping.dump(self)
 
     @classmethod
-    def load(cls, dumped: dict[str, Any], root: Entity) -> Tree:
-        """The tree that was dumped, over a fresh `root` of the (possibly changed) class.
+    def load(cls, dumped: dict[str, Any], root: Entity, journal: Iterable[list[Any]] = ()) -> Tree:
+        """The tree that was dumped, over a fresh `root` of the (possibly changed) class, and what was journaled since.
 
         Goes by class and field names: fields that are gone are dropped, new ones have their defaults.
         Raises `StateError` for values that no longer fit their field, naming it.
         """
         tree = cls.__new__(cls)
         tree._set_up(root)
-        dumping.load(tree, dumped)
+        dumping.load(tree, dumped, journal)
         return tree

@@ -273,11 +273,7 @@ class Entity(Node):
 
 
 def _set_undeclared(entity: Entity, name: str, value: Any) -> None:
-    if name == "owner":
-        set_audience(entity, OWNER, player_id(value))
-    elif name == "audience":
-        set_audience(entity, AUDIENCE, audience_name(value))
-    elif isinstance(getattr(type(entity), name, None), property):
+    if isinstance(getattr(type(entity), name, None), property):
         put(entity, name, value)  # goes through the property's own setter
     else:
         kind = type(entity).__name__

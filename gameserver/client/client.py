@@ -19,6 +19,7 @@ from gameserver.client.core import (
     JoinKind,
     Outcome,
     Refused,
+    ResendLater,
     RoomCore,
     Write,
 )
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("gameserver.client")
 
 NOT_CONNECTED = "not connected: use `async with Client(…)` or `await client.connect()`"
+RESEND_SECONDS = 0.1  # doubled with each attempt
+RESEND_SECONDS_MAX = 5.0
 HELLO_INFO = {"client": "gameserver-python"}
 
 
@@ -108,7 +111,11 @@ class Client:
                 timeout=self._timeout_seconds,
             )
             self._link.start(self._received, self._lost)
-            await self._asked(lambda ticket: self._core.hello(self._token, HELLO_INFO, ticket), "the hello")
+            welcome: WelcomeInfo = await self._asked(
+                lambda ticket: self._core.hello(self._token, HELLO_INFO, ticket), "the hello"
+            )
+            if allowed := welcome.limits.get("messages_per_second"):
+                self._link.pace(allowed)
         except BaseException:
             await self.close()
             raise
@@ -266,8 +273,14 @@ class Client:
                         ticket.set_exception(error)
                 case ActionFailed(core, name, error):
                     core.owner.action_failed(name, error)
+                case ResendLater(core, attempt):
+                    delay = min(RESEND_SECONDS_MAX, RESEND_SECONDS * 2**attempt)
+                    asyncio.get_running_loop().call_later(delay, self._resend, core)
                 case Ended(core, error, reconnect):
                     core.owner.ended(error, reconnect=reconnect)
+
+    def _resend(self, core: RoomCore) -> None:
+        self.perform(core.resend())
 
     def _opened(self, core: RoomCore) -> None:
         self._rooms = [Room(self, core), *(room for room in self._rooms if room.busy)]

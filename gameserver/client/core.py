@@ -17,6 +17,7 @@ from gameserver.client.room_core import (
     Happened,
     Outcome,
     Refused,
+    ResendLater,
     RoomCore,
     Write,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "Happened",
     "Outcome",
     "Refused",
+    "ResendLater",
     "RoomCore",
     "Write",
 ]
@@ -168,7 +170,10 @@ class ClientCore:
             case Events():
                 return room.events(message)
             case Ack():
-                return room.acknowledged(message)
+                outcomes = room.acknowledged(message)
+                if room.ended is not None:
+                    del self.rooms[room.channel]
+                return outcomes
             case StateMessage():
                 return room.full_state(message)
 

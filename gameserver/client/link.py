@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 
+from gameserver.access import TokenBucket
 from gameserver.client.errors import ConnectionClosed, ConnectionLost, ServerUnreachable, error_from_close
 from gameserver.errors import ProtocolError, should_reconnect
 from gameserver.protocol import SUBPROTOCOL
@@ -21,8 +22,18 @@ if TYPE_CHECKING:
 OUTGOING_BYTES_MAX = 4 * 1024 * 1024  # what may wait for a server that does not read
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024  # a full state may be large; the server is trusted more than a client is
 CLOSE_SECONDS = 2.0
+PACE_SHARE = 0.9  # of what the server allows: its clock and ours are not the same
+TIMER_SLACK_SECONDS = 0.001
+MESSAGE_COST_BYTES = 1024  # a message counts as one, and one more for each of these
 
 log = logging.getLogger("gameserver.client")
+
+
+class Pace(NamedTuple):
+    """How fast messages may leave."""
+
+    bucket: TokenBucket
+    burst: float
 
 
 class Link:
@@ -34,6 +45,7 @@ class Link:
         self._outgoing_bytes = 0
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._pace: Pace | None = None
         self._closing = False
         self._failure: GameServerError | None = None
 
@@ -62,6 +74,11 @@ class Link:
             asyncio.create_task(self._write(), name="gameserver client: write"),
         ]
 
+    def pace(self, messages_per_second: float) -> None:
+        """Never send more than that on average: the server ends connections that do."""
+        rate = messages_per_second * PACE_SHARE
+        self._pace = Pace(TokenBucket(rate, rate, asyncio.get_running_loop().time()), rate)
+
     def write(self, data: bytes) -> None:
         """Send soon, in order. A server that does not read for long costs the connection."""
         if self._outgoing_bytes + len(data) > OUTGOING_BYTES_MAX:
@@ -86,6 +103,13 @@ class Link:
                 await asyncio.wait([reader, writer], timeout=CLOSE_SECONDS)
                 reader.cancel()
                 await asyncio.gather(reader, writer, return_exceptions=True)
+
+    async def _wait_for_turn(self, pace: Pace, size: int) -> None:
+        now = asyncio.get_running_loop().time
+        cost = min(1 + size // MESSAGE_COST_BYTES, pace.burst)
+        if (seconds := pace.bucket.seconds_until(now(), cost)) > 0:
+            await asyncio.sleep(seconds + TIMER_SLACK_SECONDS)
+        pace.bucket.take(now(), cost)
 
     def _give_up(self, error: GameServerError) -> None:
         """End the connection from our side, without a word to a peer that would not read it."""
@@ -137,6 +161,8 @@ class Link:
                 while self._outgoing:
                     data = self._outgoing.popleft()
                     self._outgoing_bytes -= len(data)
+                    if self._pace is not None:
+                        await self._wait_for_turn(self._pace, len(data))
                     await self._websocket.send_bytes(data)
         except (ConnectionError, RuntimeError, aiohttp.ClientError) as failure:
             log.debug("stopped writing: %s", failure)  # the reader learns why, and tells

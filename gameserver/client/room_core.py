@@ -5,8 +5,9 @@ Pure: messages in, outcomes out. What the server guarantees and what is done wit
 * A frame commits a version. Parts (what only some may see) come before the frame of their version and are held until
   it arrives; the frame's patch is applied first, then the parts in order, then all their events are handed on.
 * A position is `(epoch, version)`. What does not go forward is old (or from a server that lost the match) and dropped.
-* Actions are numbered from 1. An acknowledgement answers its own action and closes all before it. No more than `window`
-  are ever under way, because the server keeps that many results; further ones wait here, in order.
+* Actions are numbered from 1. An acknowledgement answers its own action and settles all before it; a refusal says that
+  the number was not used, and the same action is sent again under it. No more than `window` are ever unsettled, because
+  the server keeps that many results; further ones wait here, in order.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gameserver.client.errors import error_from
-from gameserver.errors import ActionInvalid, ActionUnknown, GameServerError, LimitReached, ProtocolError, SeqTooOld
+from gameserver.errors import (
+    ActionInvalid,
+    ActionUnknown,
+    GameServerError,
+    LimitReached,
+    PermissionDenied,
+    ProtocolError,
+    SeqReused,
+    SeqTooOld,
+)
 from gameserver.protocol import QUIET, Ack, Action, Events, Frame, Joined, Part, StateMessage, encode_client
 from gameserver.state import Mirror
 
@@ -69,6 +79,13 @@ class ActionFailed(NamedTuple):
     error: GameServerError
 
 
+class ResendLater(NamedTuple):
+    """The server could not take actions in now: call `room.resend()` after a while, longer with each attempt."""
+
+    room: RoomCore
+    attempt: int
+
+
 class Ended(NamedTuple):
     """Nothing more will come from this match."""
 
@@ -77,7 +94,7 @@ class Ended(NamedTuple):
     reconnect: bool
 
 
-Outcome = Answered | Refused | Write | Changed | Happened | ActionFailed | Ended
+Outcome = Answered | Refused | Write | Changed | Happened | ActionFailed | ResendLater | Ended
 
 
 @dataclass(slots=True)
@@ -118,6 +135,8 @@ class RoomCore:
         self._seq = info.seq
         self._pending: dict[int, PendingAction] = {}
         self._waiting: deque[PendingAction] = deque()
+        self._refused: set[int] = set()
+        self._attempts = 0
 
     # --- actions ------------------------------------------------------------------------------------------------------
     @property
@@ -138,6 +157,8 @@ class RoomCore:
         """
         if self.ended is not None:
             raise self.ended
+        if self.spectator:
+            raise PermissionDenied("you only watch this match: join it to act in it")
         if len(self._waiting) >= WAITING_MAX:
             raise LimitReached(f"{WAITING_MAX} actions wait to be sent: act less often than the server answers")
         if self._numbers and name not in self._numbers:
@@ -153,15 +174,37 @@ class RoomCore:
         return self._fill_window()
 
     def acknowledged(self, ack: Ack) -> list[Outcome]:
-        """What an acknowledgement settles: its own action, and all before it."""
+        """What an acknowledgement settles: its own action, and all before it. A refusal settles nothing."""
+        if ack.refused:
+            return self._refusal(ack)
+        self._attempts = 0
         outcomes: list[Outcome] = []
         for seq in [seq for seq in self._pending if seq <= ack.seq]:
             action = self._pending.pop(seq)
+            self._refused.discard(seq)
             if seq == ack.seq:
                 outcomes += self._settled(action, ack)
             elif action.ticket is not None:
                 outcomes.append(Refused(action.ticket, SeqTooOld()))
         return outcomes + self._fill_window()
+
+    def resend(self) -> list[Outcome]:
+        """Send what was refused again, in order and under the same numbers."""
+        refused, self._refused = sorted(self._refused), set()
+        return [Write(self._pending[seq].data) for seq in refused]
+
+    def _refusal(self, ack: Ack) -> list[Outcome]:
+        if ack.seq not in self._pending:
+            return []
+        error = error_of(ack.result)
+        if not error.retryable:
+            # Its number will never be used, so nothing after it can be applied: this session is over.
+            return self.end(error, reconnect=isinstance(error, SeqReused | SeqTooOld))
+        self._refused.add(ack.seq)
+        if len(self._refused) > 1:
+            return []
+        self._attempts += 1
+        return [ResendLater(self, self._attempts)]
 
     def _settled(self, action: PendingAction, ack: Ack) -> list[Outcome]:
         if ack.ok:
@@ -216,6 +259,8 @@ class RoomCore:
         if (state.epoch, state.version) < self.position:
             return []
         self._parts.clear()
+        if state.schema is not None:
+            self.mirror = Mirror(state.schema)
         self.mirror.load_full(state.state)
         self._committed(state)
         self.events_lost += int(state.events_lost)
@@ -232,6 +277,7 @@ class RoomCore:
         self.ended = error
         failed = [*self._pending.values(), *self._waiting]
         self._pending.clear()
+        self._refused.clear()
         self._waiting.clear()
         outcomes: list[Outcome] = [Refused(action.ticket, error) for action in failed if action.ticket is not None]
         return [*outcomes, Ended(self, error, reconnect)]

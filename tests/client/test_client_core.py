@@ -15,6 +15,7 @@ from gameserver.client.core import (
     Happened,
     Outcome,
     Refused,
+    ResendLater,
     RoomCore,
     Write,
 )
@@ -27,8 +28,12 @@ from gameserver.errors import (
     LimitReached,
     MatchEnded,
     MatchFull,
+    OutcomeUnknown,
+    PermissionDenied,
     ProtocolError,
     RequestInvalid,
+    SeqGap,
+    SeqReused,
     SeqTooOld,
     SessionReplaced,
 )
@@ -47,6 +52,7 @@ from gameserver.protocol import (
     encode_joined,
     encode_part,
     encode_pong,
+    encode_refusal,
     encode_reply,
     encode_state,
     encode_welcome,
@@ -208,6 +214,38 @@ class TestActions:
         assert answers[1:] == [Answered("fired", 5)]
         assert room.unacknowledged == 0
 
+    def test_a_refusal_settles_nothing_and_the_same_number_is_sent_again(
+        self, core: ClientCore, room: RoomCore
+    ) -> None:
+        for n in range(3):
+            room.act("fire", [n], n)
+        assert core.receive(encode_refusal(CHANNEL, 2, 11, LimitReached())) == [ResendLater(room, 1)]
+        assert core.receive(encode_refusal(CHANNEL, 3, 11, SeqGap())) == []
+        assert room.unacknowledged == 3
+        again = sent(room.resend())
+        assert [(action.seq, action.args) for action in again] == [(2, [1]), (3, [2])]
+        assert room.resend() == []
+        assert core.receive(encode_refusal(CHANNEL, 2, 11, OutcomeUnknown())) == [ResendLater(room, 2)]
+        core.receive(encode_ack(CHANNEL, 1, 11))
+        answers = core.receive(encode_ack(CHANNEL, 3, 12, "ok"))
+        assert answers[-1] == Answered(2, "ok")
+        assert room.resend() == []
+        assert core.receive(encode_refusal(CHANNEL, 3, 12, SeqGap())) == []
+
+    def test_a_refusal_for_good_ends_the_session(self, core: ClientCore, room: RoomCore) -> None:
+        room.act("fire", {}, "fired")
+        refused, ended = core.receive(encode_refusal(CHANNEL, 1, 11, SeqReused()))
+        assert isinstance(refused, Refused)
+        assert isinstance(refused.error, SeqReused)
+        assert isinstance(ended, Ended)
+        assert ended.reconnect
+        assert core.rooms == {}
+
+    def test_spectators_have_no_actions(self, core: ClientCore) -> None:
+        watching = joined(core, spectator=True, slot=-1)
+        with pytest.raises(PermissionDenied):
+            watching.act("fire", {})
+
     def test_the_window_is_never_exceeded_and_what_waits_goes_out_in_order(
         self, core: ClientCore, room: RoomCore
     ) -> None:
@@ -297,6 +335,11 @@ class TestState:
         assert [type(outcome) for outcome in outcomes] == [Changed]
         assert (room.mirror.root.n, room.mirror.root.secret, room.position) == (8, "new", (1, 40))
         assert room.events_lost == 3
+
+    def test_a_full_state_may_bring_a_new_schema(self, core: ClientCore, room: RoomCore) -> None:
+        schema = pack([["Game", 1, [["m", "int"]]]])
+        core.receive(encode_state(CHANNEL, 2, 40, 4000, pack([1, 2, 8]), 0, schema))
+        assert room.mirror.root.m == 8
 
     def test_applied_names_our_own_last_action(self, core: ClientCore, room: RoomCore) -> None:
         core.receive(frame(11, 1, applied=[1, 50, 3, 7]))

@@ -44,7 +44,7 @@ def dequantize(units: Any, step: float) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Is there nothing to send for a change from `a` to `b`? (1, True and 1.0 differ, as do 0.0 and -0.0, and nodes.)"""
+    """Is there nothing to send for a change from `a` to `b`? (1, True and 1.0 differ, 0.0 and -0.0, two nodes.)"""
     if isinstance(a, Node) or type(a) is not type(b) or a != b:
         return a is b
     return type(a) is not float or a != 0.0 or math.copysign(1.0, a) == math.copysign(1.0, b)

@@ -153,7 +153,7 @@ class GameSpec:
     actions: list[ActionSpec]
     by_key: dict[str | int, ActionSpec]
     """By name and by number."""
-    tick_us: int
+    tick_hz: float
     ticks: bool
     """Is there an `on_tick` to call?"""
     batch_us: int
@@ -176,7 +176,7 @@ def compile_game(cls: type[Game]) -> GameSpec:
             name=game_name(cls),
             actions=actions,
             by_key=by_key,
-            tick_us=round(1_000_000 / cls.tick_hz) if cls.tick_hz else 0,
+            tick_hz=cls.tick_hz,
             ticks=cls.on_tick is not _base_of(cls).on_tick,
             batch_us=round(cls.batch_ms * 1000),
             empty_us=None if cls.empty_seconds is None else round(cls.empty_seconds * 1_000_000),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gameserver.match.game import Game
     from gameserver.match.player import Player
     from gameserver.match.values import MatchLimits
-    from gameserver.state import Tree
+    from gameserver.state import Mark, Tree
 
 _logger = logging.getLogger("gameserver.match")
 TIMER_US_MIN = 1_000
@@ -72,6 +72,8 @@ class MatchCore:
         self.summary: dict[str, Any] = {}
         self.grids: dict[str, Grid] = {}
         self.players: dict[str, Player] = {}
+        self.urgent = False
+        """Whether the host should take the output now rather than after the next wake."""
         self.touched = False
         """Something that belongs to snapshots, but not to the tree, changed since the last flush."""
         self.failures = 0
@@ -115,7 +117,7 @@ class MatchCore:
                 result = plain(result, f"the result of {what}")
             tree.check(mark)
         except BaseException as error:
-            tree.rollback(mark)
+            self._roll_back(mark, what)
             dice.state = random_state
             outbox.undo_to(events_count, effects_count)
             self.timers.next_id, self.summary, self.ending = timer_id, summary, ending
@@ -126,6 +128,17 @@ class MatchCore:
         finally:
             self.running = None
         return result
+
+    def _roll_back(self, mark: Mark, what: str) -> None:
+        try:
+            self.tree.rollback(mark)
+        except Exception:
+            # The state is neither the old nor the new one: nobody may go on playing on it.
+            _logger.critical("match %s cannot undo %s: it is taken out of play", self.id, what, exc_info=True)
+            self.ended = self.ended or f"state_broken: {what} could not be undone"
+            self.touched = self.urgent = True
+            self.timers.clear()
+            raise
 
     def attempt(self, what: str, method: Callable[..., Any], *args: Any) -> bool:
         """Run a hook, tick or timer. Whether it succeeded; a failure is logged and counted, and the match goes on."""
@@ -167,8 +180,6 @@ class MatchCore:
         """See `Game.after`."""
         if seconds.__class__ not in (int, float) or not 0 <= seconds <= _TIMER_SECONDS_MAX:
             raise StateError(f"after() takes a number of seconds from 0 to ten years, not {seconds!r}")
-        if not callable(getattr(type(self.game), method, None)):
-            raise StateError(f"after() takes a method of this game's class; {method!r} is none")
         if len(self.timers) >= self.limits.timers_max:
             raise StateError(f"more than {self.limits.timers_max} timers are pending")
         kept = tuple(plain(arg, f"an argument of the timer {method}") for arg in args)

@@ -29,7 +29,7 @@ class Match(MatchSeats):
 
     def __init__(self, spec: GameSpec, match_id: str, epoch: int, seed: int, limits: MatchLimits) -> None:
         super().__init__(spec, match_id, epoch, seed, limits)
-        self.tick_due_us = spec.tick_us
+        self.tick_due_us = self._tick_us(1)
         """The match time of the next tick."""
         self._end_reported = False
         self._states: dict[str, bytes] = {}
@@ -98,7 +98,7 @@ class Match(MatchSeats):
     # --- time passes --------------------------------------------------------------------------------------------------
     def next_wake(self, now: float) -> float | None:
         """When to call `wake` (and take the output) next, in the host's time. None: not before something comes in."""
-        if self.urgent or (self.pending and (self.ended is not None or not self.spec.tick_us)):
+        if self.urgent or (self.pending and (self.ended is not None or not self.spec.tick_hz)):
             return now
         if self.ended is not None:
             return None
@@ -106,7 +106,7 @@ class Match(MatchSeats):
         return None if due_us >= NEVER else self.host_time(due_us)
 
     def _due_us(self) -> int:
-        if self.spec.tick_us:
+        if self.spec.tick_hz:
             return self.tick_due_us
         return min(self.batch_due_us, self.timers.next_due_us(), self.deadline_us())
 
@@ -117,7 +117,7 @@ class Match(MatchSeats):
         at_us = self.enter(now, wall)
         if self._due_us() > at_us:
             return
-        if self.spec.tick_us:
+        if self.spec.tick_hz:
             self._run_ticks(at_us)
         else:
             self.batch_due_us = NEVER
@@ -126,18 +126,35 @@ class Match(MatchSeats):
             self.expire(at_us)
 
     def _run_ticks(self, at_us: int) -> None:
-        step_us = self.spec.tick_us
-        behind = (at_us - self.tick_due_us) // step_us + 1
-        skipped = behind - self.spec.cls.catchup_ticks_max
+        hz = self.spec.tick_hz
+        number = self.tick_number()
+        last = int(at_us * hz / 1_000_000)
+        last += self._tick_us(last + 1) <= at_us
+        skipped = last - number + 1 - self.spec.cls.catchup_ticks_max
         if skipped > 0:
             self.counts.ticks_skipped += skipped
-            self.tick_due_us += skipped * step_us
+            number += skipped
+            self.tick_due_us = self._tick_us(number)
         while self.ended is None and self.tick_due_us <= at_us:
             due_us = self.tick_due_us
-            self.tick_due_us += step_us
+            number += 1
+            self.tick_due_us = self._tick_us(number)
             self._run_until(due_us)
             if self.ended is None:
-                self._tick(step_us / 1_000_000)
+                self._tick(1 / hz)
+
+    def _tick_us(self, number: int) -> int:
+        """When a tick is due. Counted from the start and rounded once: 60 ticks are a second."""
+        return round(number * 1_000_000 / self.spec.tick_hz) if self.spec.tick_hz else 0
+
+    def tick_number(self) -> int:
+        """The number of the next tick. Derived, so that a class with another rate can go on from a snapshot."""
+        return round(self.tick_due_us * self.spec.tick_hz / 1_000_000)
+
+    def resume_ticks(self, due_us: int, time_us: int) -> None:
+        """Go on ticking where a snapshot stopped; a game that had no ticks before begins now."""
+        self.tick_due_us = due_us or time_us
+        self.tick_due_us = self._tick_us(self.tick_number() + (0 if due_us else 1))
 
     def _tick(self, dt: float) -> None:
         self.counts.ticks += 1

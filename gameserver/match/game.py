@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gameserver.match.grid import Grid
 
 _NAME_LENGTH_MAX = 64
+_SUMMARY_FIELDS_MAX = 32
 
 
 class Game(Entity):
@@ -137,7 +138,10 @@ class Game(Entity):
         """Change what listings show of this match; None removes a field."""
         added: dict[str, Any] = plain(fields, "the summary")
         merged = {**self._match.summary, **added}
-        self._match.change_summary({key: value for key, value in merged.items() if value is not None})
+        kept = {key: value for key, value in merged.items() if value is not None}
+        if len(kept) > _SUMMARY_FIELDS_MAX:
+            raise StateError(f"a summary has at most {_SUMMARY_FIELDS_MAX} fields, this one would have {len(kept)}")
+        self._match.change_summary(kept)
 
     # --- groups -------------------------------------------------------------------------------------------------------
     def group(self, name: str) -> Group:
@@ -184,10 +188,10 @@ class Game(Entity):
 
         In games with ticks it runs just before the first tick that is not earlier than its due time.
         """
-        owner: Any = getattr(method, "__self__", None)
-        if owner is not self:
+        name = str(getattr(method, "__name__", ""))
+        if getattr(method, "__self__", None) is None or getattr(self, name, None) != method:
             raise StateError(f"after() takes a method of this game, like self.respawn, not {method!r}")
-        timer_id: int = self._match.add_timer(seconds, str(getattr(method, "__name__", "")), args)
+        timer_id: int = self._match.add_timer(seconds, name, args)
         return timer_id
 
     def cancel(self, timer_id: int | None) -> bool:

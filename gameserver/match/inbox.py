@@ -53,8 +53,6 @@ class MatchInbox(MatchCore):
         self.acks: list[Ack] = []
         self.repeats: list[Ack] = []
         self.high = False
-        self.urgent = False
-        """Whether the host should take the output now rather than after the next wake."""
 
     def receive(
         self,
@@ -97,7 +95,7 @@ class MatchInbox(MatchCore):
             return
         session.queue.append(item)
         self.queue.append(item)
-        if self.batch_due_us == NEVER and not self.spec.tick_us:
+        if self.batch_due_us == NEVER and not self.spec.tick_hz:
             self.batch_due_us = at_us + self.spec.batch_us
 
     def _repeat(self, session: Session, seq: int, crc: int, quiet: bool) -> None:

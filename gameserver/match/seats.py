@@ -43,12 +43,14 @@ class MatchSeats(MatchInbox):
             raise MatchEnded(f"The match has ended: {self.ended}.")
         if session_id in self.sessions or session_id in self.watchers:
             raise RequestInvalid("This session is in the match already; session ids are never used again.")
+        if not user.id or user.id.startswith("*"):
+            raise RequestInvalid(f"{user.id!r} cannot be a player's id: it is empty or starts with '*'.")
         self.clock_us = self.enter(now, wall)
         seated = self.session_of.get(user.id)
         if spectate:
             session = self._watch(user, session_id)
         elif seated is not None:
-            session = self._take_over(seated, session_id)
+            session = self._take_over(seated, user, session_id)
         else:
             session = self._seat(user, session_id)
         self.empty_since_us = None
@@ -144,7 +146,7 @@ class MatchSeats(MatchInbox):
     def _forget(self, player_id: str) -> None:
         self.players.pop(player_id, None)
 
-    def _take_over(self, old: Session, session_id: str) -> Session:
+    def _take_over(self, old: Session, user: User, session_id: str) -> Session:
         self.drain(old)
         if self.ended is not None:
             raise MatchEnded(f"The match has ended: {self.ended}.")
@@ -156,7 +158,7 @@ class MatchSeats(MatchInbox):
         self.sessions[session_id] = self.session_of[old.user] = session
         self.held.pop(old.id, None)
         self.applied.pop(player.slot, None)
-        player.connected = True
+        player.name, player.role, player.connected = user.name, user.role, True
         self.attempt("on_reconnect", self.game.on_reconnect, player)
         return session
 

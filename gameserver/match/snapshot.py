@@ -72,7 +72,7 @@ def load_match(match: Match, game: Game, snapshot: dict[str, Any]) -> None:
     match.attach(game, tree)
     match.version = snapshot["version"]
     match.clock_us = snapshot["clock_us"]
-    match.tick_due_us = snapshot["tick_due_us"]
+    match.resume_ticks(snapshot["tick_due_us"], snapshot["time_us"])
     match.dice.state = snapshot["random"]
     match.options = snapshot["options"]
     match.summary = dict(snapshot["summary"])

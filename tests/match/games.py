@@ -100,7 +100,7 @@ class ChaosBase(Game):
         if b % 3 == 0 and len(self.fired) < 20:
             self.after(b / 7, self.timer, a, b + 1, b % 2 == 0)
 
-    def step(self, player: Player, op: int, a: int, b: int) -> None:
+    def step(self, player: Player, op: int, a: int, b: int) -> None:  # noqa: C901 - a list of things to do
         keys = list(self.items)
         key = keys[a % len(keys)] if keys else ""
         item = self.items.get(key)
@@ -175,8 +175,9 @@ class ChaosBase(Game):
 
 def chaos(*, tick_hz: int = 0, skips: bool = False) -> type[ChaosBase]:
     """A class of the same name each time, so that snapshots of its matches can be compared."""
-    settings = {"__module__": __name__, "tick_hz": tick_hz, "skips": skips, "__annotations__": {"skips": ClassVar[bool]}}
-    return type("Chaos", (ChaosBase,), settings)
+    annotations = {"skips": ClassVar[bool]}
+    body = {"__module__": __name__, "tick_hz": tick_hz, "skips": skips, "__annotations__": annotations}
+    return type("Chaos", (ChaosBase,), body)
 
 
 class Log(Game):

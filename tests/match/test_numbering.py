@@ -1,0 +1,230 @@
+"""Exactly once per seq, in order per session, whatever the network and the priorities do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gameserver.errors import (
+    LimitReached,
+    MatchEnded,
+    NotJoined,
+    PermissionDenied,
+    SeqGap,
+    SeqReused,
+    SeqTooOld,
+)
+from gameserver.match import Match, MatchLimits
+from tests.match.games import WALL, Harness, Log
+
+KINDS = ("write", "shout")
+
+
+def lines(harness: Harness) -> list[Any]:
+    return [list(line) for line in harness.match.game.lines]
+
+
+def acks(harness: Harness) -> list[Any]:
+    return [ack for output in harness.outputs for ack in output[8]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from(KINDS), min_size=1, max_size=12),
+    st.lists(st.one_of(st.integers(1, 14), st.just("advance"), st.just("restart")), max_size=60),
+)
+def test_every_action_is_applied_exactly_once_and_in_order(kinds, deliveries):
+    """Deliveries repeat, reorder and skip; at the end the client resends everything in order, as clients do."""
+    harness = Harness(Log)
+    session = harness.join("ann")
+    for delivery in [*deliveries, *range(1, len(kinds) + 1), "advance"]:
+        if delivery == "advance":
+            harness.advance(0.06)
+        elif delivery == "restart":
+            outputs = harness.outputs
+            harness = harness.restored(Log)
+            harness.outputs[:0] = outputs
+        elif delivery <= len(kinds):
+            received = harness.match.sessions["s1"].received
+            try:
+                harness.send(session.id, delivery, kinds[delivery - 1], [delivery])
+            except SeqGap:
+                assert delivery > received + 1
+            else:
+                assert delivery <= received + 1
+            harness.settle()
+    assert lines(harness) == [["ann", kind, index + 1] for index, kind in enumerate(kinds)]
+    by_seq: dict[int, list[Any]] = {}
+    for session_id, seq, version, error, result in acks(harness):
+        assert session_id == "s1"
+        assert by_seq.setdefault(seq, [version, error, result]) == [version, error, result], "a repeat says the same"
+        assert result == seq
+        assert not error
+    assert sorted(by_seq) == list(range(1, len(kinds) + 1))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.one_of(st.tuples(st.sampled_from(["ann", "bob", "cy"]), st.sampled_from(KINDS)), st.just("advance")),
+        max_size=40,
+    )
+)
+def test_per_session_order_with_mixed_priorities(steps):
+    """A HIGH action overtakes what others have queued, never what its own session has."""
+    harness = Harness(Log)
+    sessions = {user: harness.join(user) for user in ("ann", "bob", "cy")}
+    sent: dict[str, list[Any]] = {user: [] for user in sessions}
+    for step in steps:
+        if step == "advance":
+            harness.advance(0.03)
+            continue
+        user, kind = step
+        sent[user].append([user, kind, len(sent[user]) + 1])
+        harness.send(sessions[user].id, len(sent[user]), kind, [len(sent[user])])
+        if kind == "shout":
+            assert harness.match.urgent
+            assert [line for line in lines(harness) if line[0] == user] == sent[user], "it ran at once"
+        harness.settle()
+    harness.advance(0.1)
+    for user, expected in sent.items():
+        assert [line for line in lines(harness) if line[0] == user] == expected
+
+
+@pytest.fixture
+def harness():
+    made = Harness(Log)
+    made.join("ann")
+    return made
+
+
+def test_a_duplicate_gets_the_stored_result_without_a_new_version(harness):
+    harness.send("s1", 1, "shout", [5])
+    first = harness.flush()
+    version = harness.match.version
+    harness.send("s1", 1, "shout", [5])
+    assert harness.match.urgent
+    again = harness.flush()
+    assert again.acks == first.acks
+    assert not again.committed
+    assert again.version == harness.match.version == version
+    assert harness.flush() is None
+    assert lines(harness) == [["ann", "shout", 5]]
+
+
+def test_a_duplicate_of_an_error_is_that_error(harness):
+    harness.send("s1", 1, "shout", ["x"])
+    first = harness.flush()
+    harness.send("s1", 1, "shout", ["x"])
+    assert harness.flush().acks == first.acks
+    assert first.acks[0].error
+
+
+def test_a_duplicate_of_a_queued_action_is_applied_once(harness):
+    harness.send("s1", 1, "write", [5], quiet=True)
+    harness.send("s1", 1, "write", [5])
+    harness.advance(0.1)
+    assert lines(harness) == [["ann", "write", 5]]
+    assert [ack[1] for ack in acks(harness)] == [1], "whoever asks again wants to know"
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_seq_with_another_body_is_refused(harness, applied):
+    harness.send("s1", 1, "write", [5])
+    if applied:
+        harness.advance(0.1)
+    for name, args in (("write", [6]), ("shout", [5]), ("write", {"value": 5})):
+        with pytest.raises(SeqReused):
+            harness.send("s1", 1, name, args)
+    harness.advance(0.1)
+    assert lines(harness) == [["ann", "write", 5]]
+
+
+def test_name_and_number_are_the_same_action(harness):
+    harness.send("s1", 1, "write", [5])
+    harness.send("s1", 1, harness.match.actions().index("write"), [5])
+
+
+def test_a_gap_applies_and_consumes_nothing(harness):
+    with pytest.raises(SeqGap, match="1 is next"):
+        harness.send("s1", 2, "write", [5])
+    assert harness.match.sessions["s1"].received == 0
+    harness.send("s1", 1, "write", [5])
+
+
+def test_results_are_kept_for_a_window(harness):
+    for seq in range(1, 71):
+        harness.send("s1", seq, "shout", [seq])
+    harness.flush()
+    harness.send("s1", 7, "shout", [7])
+    assert harness.flush().acks[0].seq == 7
+    for seq in (6, 1, 0, -3):
+        with pytest.raises(SeqTooOld):
+            harness.send("s1", seq, "shout", [seq])
+
+
+def test_the_queue_of_a_session_has_a_limit(harness):
+    other = harness.join("bob")
+    for seq in range(1, 65):
+        harness.send("s1", seq, "write", [seq])
+    with pytest.raises(LimitReached):
+        harness.send("s1", 65, "write", [65])
+    harness.send(other.id, 1, "write", [1])
+    harness.advance(0.1)
+    harness.send("s1", 65, "write", [65])
+    harness.advance(0.1)
+    assert len(lines(harness)) == 66
+
+
+def test_quiet_actions_are_acknowledged_now_and_then_and_when_they_fail(harness):
+    for seq in range(1, 41):
+        harness.send("s1", seq, "crash" if seq == 20 else "write", [] if seq == 20 else [seq], quiet=True)
+        harness.advance(0.1)
+    assert [ack[1] for ack in acks(harness)] == [16, 20, 32]
+
+
+def test_who_may_act(harness):
+    harness.join("eve", spectate=True)
+    with pytest.raises(PermissionDenied):
+        harness.send("s2", 1, "write", [1])
+    with pytest.raises(NotJoined):
+        harness.send("s99", 1, "write", [1])
+    harness.match.leave("s1", "left", harness.now, harness.wall)
+    with pytest.raises(NotJoined):
+        harness.send("s1", 1, "write", [1])
+
+
+def test_after_the_end_old_results_can_still_be_asked_for(harness):
+    harness.send("s1", 1, "shout", [1])
+    harness.send("s1", 2, "write", [2])
+    harness.match.request_end("over")
+    harness.match.finish()
+    output = harness.flush()
+    assert [(ack.seq, ack.error and ack.result[0]) for ack in output.acks] == [(1, False), (2, "match_ended")]
+    assert output.ended == "over"
+    with pytest.raises(MatchEnded):
+        harness.send("s1", 3, "write", [3])
+    harness.send("s1", 1, "shout", [1])
+    assert harness.flush().acks[0].result == 1
+    assert harness.match.next_wake(harness.now) is None
+
+
+def test_limits_are_settings():
+    match = Match.create(Log, "m", seed=1, now=0, wall=WALL, limits=MatchLimits(results_kept=2, queued_actions_max=1))
+    harness = Harness(Log, match=match, now=0)
+    harness.join("ann")
+    harness.send("s1", 1, "write", [1])
+    with pytest.raises(LimitReached):
+        harness.send("s1", 2, "write", [2])
+
+
+def test_applied_names_the_last_seq_of_each_slot(harness):
+    bob = harness.join("bob")
+    harness.send("s1", 1, "write", [1])
+    harness.send("s1", 2, "write", [2])
+    harness.send(bob.id, 1, "nonsense", [])
+    harness.advance(0.1)
+    assert harness.outputs[-1][5] == [0, 2, 1, 1]

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import User, between, events, task
+from locust import User, events, task
 from locust.env import Environment
 from locust.exception import StopUser
 from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
@@ -48,10 +48,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def options_of(environment: Environment) -> Any:
+    """The command line; locust leaves it out only where it is used as a library."""
+    return environment.parsed_options
+
+
 @events.quitting.add_listener
 def write_final(environment: Environment, **_: Any) -> None:
     """Locust's own CSV files are up to a second old at the end, and the last second is when things go wrong."""
-    prefix = environment.parsed_options.final_csv
+    prefix = options_of(environment).final_csv
     if prefix:
         tables = StatsCSV(environment, PERCENTILES_TO_REPORT)
         with Path(f"{prefix}_stats.csv").open("w", newline="") as stream:
@@ -67,11 +72,13 @@ class ArenaPlayer(User):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        self.options = environment.parsed_options
+        self.options = options_of(environment)
         self.fire_share = self.options.fire_rate / self.options.rate
-        # Uneven on purpose: players in step with each other and with the tick would show one phase of it only.
-        self.wait_time = between(0.5 / self.options.rate, 1.5 / self.options.rate).__get__(self)
         self.number = next(self.numbers)
+
+    def wait_time(self) -> float:
+        """Uneven on purpose: players in step with each other and with the tick would show one phase of it only."""
+        return random.uniform(0.5, 1.5) / float(self.options.rate)
 
     def report(self, kind: str, name: str, milliseconds: float, *, size: int = 0, error: str | None = None) -> None:
         """Into locust's own statistics."""
@@ -90,7 +97,7 @@ class ArenaPlayer(User):
         step = "token"
         started = time.perf_counter()
         try:
-            self.player = Player(self.host, self.get_token(), self.report, mirrored=mirrored)
+            self.player = Player(str(self.host), self.get_token(), self.report, mirrored=mirrored)
             step = "connect"
             self.player.connect()
             step = "join"

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -76,7 +77,7 @@ def wait_until_ready(url: str, server: subprocess.Popen[bytes], seconds: float =
     raise RuntimeError(f"the server was not ready within {seconds:.0f} s: {answer}")
 
 
-def stop(process: subprocess.Popen[bytes], seconds: float = STOP_SECONDS) -> int:
+def stop(process: subprocess.Popen[Any], seconds: float = STOP_SECONDS) -> int:
     """SIGTERM, and SIGKILL for who does not listen; gives back the exit code."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)

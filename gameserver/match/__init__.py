@@ -6,6 +6,7 @@ from gameserver.match.core import MatchCounts
 from gameserver.match.engine import Match
 from gameserver.match.game import Game
 from gameserver.match.grid import Grid
+from gameserver.match.journal import decode_records
 from gameserver.match.player import Player, Session
 from gameserver.match.values import Ack, Effect, EventBatch, MatchLimits, MatchOutput, Priority, User
 
@@ -26,5 +27,6 @@ __all__ = [
     "User",
     "action",
     "compile_game",
+    "decode_records",
     "game_name",
 ]

@@ -6,13 +6,15 @@ the output: at once when `urgent`, otherwise after the wake.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from gameserver.errors import ActionRefused, GameCodeError, RequestInvalid, StateError
 from gameserver.match.checks import GameSpec, compile_game
 from gameserver.match.game import Game
+from gameserver.match.journal import Recorder
 from gameserver.match.plain import plain
 from gameserver.match.player import Session
 from gameserver.match.seats import MatchSeats
@@ -20,6 +22,11 @@ from gameserver.match.snapshot import dump_match, load_match
 from gameserver.match.timers import NEVER
 from gameserver.match.values import MatchLimits, MatchOutput, Priority
 from gameserver.state import EMPTY_OPS, Patch, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gameserver.match.values import Effect, EventBatch
 
 _DEFAULT_LIMITS = MatchLimits()
 
@@ -34,6 +41,11 @@ class Match(MatchSeats):
         self._end_reported = False
         self._states: dict[str, bytes] = {}
         """Viewer → encoded full state, kept while the state does not change: many who join at once share one."""
+        self._recorder: Recorder | None = None
+        self.unsettled: dict[tuple[int, int], Effect] = {}
+        """(version, index) → effects that are not known to have been carried out; issued again after a takeover."""
+        self.high_events: deque[tuple[int, EventBatch]] = deque(maxlen=limits.high_events_kept)
+        """The last HIGH events with their versions, for those who come back."""
 
     @classmethod
     def create(
@@ -47,8 +59,12 @@ class Match(MatchSeats):
         wall: float,
         epoch: int = 1,
         limits: MatchLimits = _DEFAULT_LIMITS,
+        journaled: bool = False,
     ) -> Self:
-        """A new match. Raises RequestInvalid for options the game does not take, GameCodeError when it fails."""
+        """A new match. `journaled`: its outputs have records for the journal, from a first snapshot on.
+
+        Raises RequestInvalid for options the game does not take, GameCodeError when it fails.
+        """
         spec = compile_game(game_class)
         match = cls(spec, match_id, epoch, seed, limits)
         match.options, checked = _check_options(game_class, options or {})
@@ -64,6 +80,8 @@ class Match(MatchSeats):
             raise GameCodeError(f"The game failed to set the match up: {type(error).__name__}.") from error
         match.touched = True
         match.finish()
+        if journaled:
+            match.start_journal()
         return match
 
     @classmethod
@@ -77,17 +95,28 @@ class Match(MatchSeats):
         epoch: int,
         idle_seconds: float = 0.0,
         limits: MatchLimits = _DEFAULT_LIMITS,
+        journal: Iterable[list[Any]] = (),
+        journaled: bool = False,
     ) -> Self:
-        """The match of a snapshot; match time goes on from there, plus `idle_seconds` (hibernation counts).
+        """The match of a snapshot and the records since; match time goes on from there.
 
-        Raises StateError for a snapshot of another game or of a newer `state_version`.
+        `idle_seconds` are added to it (hibernation counts). Raises StateError for a snapshot of another game, one of
+        a newer `state_version`, or a journal with a gap.
         """
         match = cls(compile_game(game_class), str(snapshot["match"]), epoch, 0, limits)
         match.wall = wall
-        load_match(match, _new_game(game_class), snapshot)
-        match.origin_us = round(now * 1_000_000) - snapshot["time_us"] - round(idle_seconds * 1_000_000)
+        load_match(match, _new_game(game_class), snapshot, list(journal))
+        time_us = snapshot["time_us"] if match.version == snapshot["version"] else match.clock_us
+        match.origin_us = round(now * 1_000_000) - time_us - round(idle_seconds * 1_000_000)
         match._end_reported = match.ended is not None
+        if journaled:
+            match.start_journal()
         return match
+
+    def start_journal(self) -> None:
+        """From the next flush on each output has a journal record; what came before must be in a snapshot."""
+        self.journaling = True
+        self._recorder = Recorder(self)
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Everything, as plain data that msgpack can hold. Raises StateError while an output waits to be taken."""
@@ -211,9 +240,7 @@ class Match(MatchSeats):
     @property
     def _fresh(self) -> bool:
         outbox = self.outbox
-        return bool(
-            self.tree.dirty or self.touched or self.applied or self.acks or outbox.events or outbox.effects
-        )
+        return bool(self.tree.dirty or self.touched or self.applied or self.acks or outbox.events or outbox.effects)
 
     def take_output(self) -> MatchOutput | None:
         """Flush: one new version with everything that happened since the last one. None when nothing did."""
@@ -224,7 +251,7 @@ class Match(MatchSeats):
         tree, outbox = self.tree, self.outbox
         if tree.dirty:
             self._states.clear()
-        patch = tree.flush()
+        patch = tree.flush(journal=self.journaling)
         events, gated_events = outbox.take_events(tree.receivers)
         effects = outbox.take_effects()
         output = MatchOutput(
@@ -240,10 +267,24 @@ class Match(MatchSeats):
             ended=None if self._end_reported else self.ended,
             high=self.high or bool(gated_events) or any(e.priority is Priority.HIGH for e in effects),
         )
+        for batch in gated_events:
+            self.keep_high_events(self.version, batch)
+        for effect in effects:
+            self.unsettled[self.version, effect.index] = effect
+        if self._recorder is not None:
+            output.journal = self._recorder.record(output)
         self._end_reported = self.ended is not None
         self.applied, self.acks, self.repeats = {}, [], []
         self.high = self.touched = False
         return output
+
+    def keep_high_events(self, version: int, batch: EventBatch) -> None:
+        """Keep HIGH events for those who come back, as many batches as the limits say."""
+        self.high_events.append((version, batch))
+
+    def settle_effect(self, version: int, index: int) -> None:
+        """An effect was carried out: it need not be issued again."""
+        self.unsettled.pop((version, index), None)
 
     def _take_repeats(self) -> MatchOutput | None:
         if not self.repeats:

@@ -21,7 +21,7 @@ class Grid:
     Call both whenever something moved: they cost nothing while the cell stays the same.
     """
 
-    __slots__ = ("_centres", "_tree", "cell_size", "name", "spectators")
+    __slots__ = ("_before", "_centres", "_tree", "cell_size", "name", "spectators")
 
     def __init__(self, tree: Tree, name: str, cell_size: float, spectators: bool) -> None:
         if not cell_size > 0:
@@ -33,6 +33,8 @@ class Grid:
         self._tree = tree
         self._centres: dict[str, tuple[int, int, int]] = {}
         """Player id → the cell they are in and how many around it they see."""
+        self._before: dict[str, tuple[int, int, int] | None] | None = None
+        """What was changed since `take_changes`, as it was then. None: the grid itself is new."""
 
     def cell(self, x: float, y: float) -> Group:
         """The group of the cell at a place: an audience for entities and events."""
@@ -44,7 +46,7 @@ class Grid:
         if entity.audience != group.name:
             if self.spectators:
                 group.add(SPECTATORS)
-            entity.audience = group.name  # type: ignore[misc]
+            entity.audience = group.name
 
     def follow(self, player: Player | str, x: float, y: float, radius: int = 1) -> None:
         """Let a player see the cell at this place and `radius` cells around it, and no others of this grid."""
@@ -73,6 +75,8 @@ class Grid:
         self._tree.record(lambda: self._put(player_id, old))
 
     def _put(self, player_id: str, centre: tuple[int, int, int] | None) -> None:
+        if self._before is not None:
+            self._before.setdefault(player_id, self._centres.get(player_id))
         if centre is None:
             self._centres.pop(player_id, None)
         else:
@@ -85,6 +89,22 @@ class Grid:
         """Plain data for the snapshot; memberships are in the tree's."""
         centres = [[player_id, *centre] for player_id, centre in sorted(self._centres.items())]
         return [self.name, self.cell_size, self.spectators, centres]
+
+    def take_changes(self) -> list[Any] | None:
+        """Like `dump`, for the players who moved since the last call; null for those who left. None: nobody did."""
+        before, self._before = self._before, {}
+        if before is None:
+            return self.dump()
+        moved = [player_id for player_id, old in sorted(before.items()) if self._centres.get(player_id) != old]
+        if not moved:
+            return None
+        rows = [[player_id, *(self._centres.get(player_id) or ())] for player_id in moved]
+        return [self.name, self.cell_size, self.spectators, rows]
+
+    def apply_changes(self, changes: list[Any]) -> None:
+        """Repeats what `take_changes` told."""
+        for player_id, *centre in changes[3]:
+            self._put(player_id, (centre[0], centre[1], centre[2]) if centre else None)
 
     @classmethod
     def load(cls, tree: Tree, dumped: list[Any]) -> Grid:

@@ -52,6 +52,9 @@ class MatchInbox(MatchCore):
         self.applied: dict[int, int] = {}
         self.acks: list[Ack] = []
         self.repeats: list[Ack] = []
+        self.consumed: list[list[Any]] = []
+        """For the journal: what became of each seq since the last flush."""
+        self.journaling = False
         self.high = False
 
     def receive(
@@ -155,6 +158,9 @@ class MatchInbox(MatchCore):
         session.results.pop(seq - self.limits.results_kept, None)
         if session.player is not None:
             self.applied[session.player.slot] = seq
+        if self.journaling:
+            rate = [spec.name, session.rates.get(spec.name, 0)] if spec is not None and spec.interval_us else None
+            self.consumed.append([session.id, seq, item.crc, error, result, rate])
         if not item.quiet or error or seq % self.limits.quiet_ack_every == 0:
             self.acks.append(ack)
         if self.ending is not None:

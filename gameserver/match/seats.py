@@ -33,6 +33,7 @@ class MatchSeats(MatchInbox):
         self.held: dict[str, int] = {}
         """Session id of players without a connection → when their seat is given up, in match time."""
         self.empty_since_us: int | None = 0
+        self.seats_changed = False
 
     def join(self, user: User, session_id: str, now: float, wall: float, *, spectate: bool = False) -> Session:
         """Let a user in, or onto the seat they have already (then `replaced` names the session that lost it).
@@ -184,7 +185,7 @@ class MatchSeats(MatchInbox):
 
     def _changed(self) -> None:
         """Seats are part of snapshots and not of the tree; whoever joined waits for the flush."""
-        self.touched = self.urgent = True
+        self.touched = self.urgent = self.seats_changed = True
         self.finish()
 
     def deadline_us(self) -> int:

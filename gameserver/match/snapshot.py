@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gameserver.errors import GameCodeError, StateError
 from gameserver.match.grid import Grid
+from gameserver.match.journal import TREE_OPS, apply_record, dump_batch, load_batch
 from gameserver.match.player import Player, Queued, Session
-from gameserver.match.values import Ack
+from gameserver.match.values import Ack, Effect, Priority
 from gameserver.state import Tree
 
 if TYPE_CHECKING:
@@ -48,14 +49,17 @@ def dump_match(match: Match, time_us: int) -> dict[str, Any]:
         "watchers": [[session.id, session.user] for session in match.watchers.values()],
         "queue": [_dump_queued(item) for item in match.queue if not item.done],
         "batch_due_us": match.batch_due_us,
+        "unsettled": [
+            [version, effect.index, effect.kind, effect.payload, int(effect.priority)]
+            for (version, _), effect in match.unsettled.items()
+        ],
+        "high_events": [[version, *dump_batch(batch)] for version, batch in match.high_events],
         "empty_since_us": match.empty_since_us,
     }
 
 
 def _dump_session(session: Session) -> list[Any]:
-    results = [
-        [seq, crc, ack.version, ack.error, ack.result] for seq, (crc, ack) in session.results.items()
-    ]
+    results = [[seq, crc, ack.version, ack.error, ack.result] for seq, (crc, ack) in session.results.items()]
     return [session.id, session.received, session.applied, results, dict(session.rates)]
 
 
@@ -65,10 +69,11 @@ def _dump_queued(item: Queued) -> list[Any]:
     return [item.session.id, item.seq, item.crc, name, item.args, item.quiet, item.at_us]
 
 
-def load_match(match: Match, game: Game, snapshot: dict[str, Any]) -> None:
-    """The inverse of `dump_match`, into a match without state."""
+def load_match(match: Match, game: Game, snapshot: dict[str, Any], journal: list[list[Any]]) -> None:
+    """The inverse of `dump_match`, into a match without state; then what the journal has since."""
     _refuse_foreign(match, snapshot)
-    tree = Tree.load(snapshot["tree"], game)
+    journal = [record for record in journal if record[0] > snapshot["version"]]
+    tree = Tree.load(snapshot["tree"], game, [record[TREE_OPS] or [] for record in journal])
     match.attach(game, tree)
     match.version = snapshot["version"]
     match.clock_us = snapshot["clock_us"]
@@ -88,6 +93,12 @@ def load_match(match: Match, game: Game, snapshot: dict[str, Any]) -> None:
         _load_queued(match, row)
     match.batch_due_us = snapshot["batch_due_us"]
     match.empty_since_us = snapshot["empty_since_us"]
+    for version, index, kind, payload, priority in snapshot.get("unsettled", ()):
+        match.unsettled[version, index] = Effect(kind, payload, Priority(priority), index)
+    for version, *row in snapshot.get("high_events", ()):
+        match.keep_high_events(version, load_batch(row))
+    for record in journal:
+        apply_record(match, record)
     _upgrade(match, game, snapshot)
 
 

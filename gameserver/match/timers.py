@@ -7,7 +7,7 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 NEVER: Final = 2**62
 """Later than any due time."""
@@ -26,7 +26,7 @@ class Timer:
 class Timers:
     """Pending timers in order of (due, id). `record` takes the inverse of each change for the running transaction."""
 
-    __slots__ = ("_heap", "_pending", "_record", "next_id")
+    __slots__ = ("_added", "_heap", "_pending", "_record", "_removed", "_told_id", "next_id")
 
     def __init__(self, record: Callable[[Callable[[], None]], None]) -> None:
         self._record = record
@@ -34,6 +34,10 @@ class Timers:
         # Entries of timers that are gone stay in the heap until they come up: cancelling is then O(1).
         self._heap: list[tuple[int, int]] = []
         self.next_id = 1
+        # Since `take_changes` was last called. What was undone, or came and went, is in neither.
+        self._added: set[int] = set()
+        self._removed: set[int] = set()
+        self._told_id = 1
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -48,9 +52,10 @@ class Timers:
 
     def cancel(self, timer_id: int) -> bool:
         """Whether there was such a timer. Part of the running transaction."""
-        timer = self._pending.pop(timer_id, None)
+        timer = self._pending.get(timer_id)
         if timer is None:
             return False
+        self._drop(timer_id)
         self._record(lambda: self._put(timer))
         return True
 
@@ -68,16 +73,37 @@ class Timers:
     def pop(self) -> Timer:
         """Take the next one out, for good: a timer that fails does not fire again. Not part of a transaction."""
         self.next_due_us()
-        return self._pending.pop(heappop(self._heap)[1])
+        timer = self._pending[heappop(self._heap)[1]]
+        self._drop(timer.id)
+        return timer
 
     def clear(self) -> None:
         """Drop all. Not part of a transaction."""
-        self._pending.clear()
+        for timer_id in list(self._pending):
+            self._drop(timer_id)
         self._heap.clear()
 
-    def dump(self) -> list[Any]:
-        """All of them in the order they will fire."""
-        ordered = sorted(self._pending.values(), key=lambda timer: (timer.due_us, timer.id))
+    def take_changes(self) -> list[Any] | None:
+        """`[added rows, removed ids, next id]` since the last call; None if nothing changed."""
+        if not self._added and not self._removed and self.next_id == self._told_id:
+            return None
+        changes = [self.dump(sorted(self._added)), sorted(self._removed), self.next_id]
+        self._told_id = self.next_id
+        self._added, self._removed = set(), set()
+        return changes
+
+    def apply_changes(self, changes: list[Any]) -> None:
+        """Repeats what `take_changes` told."""
+        added, removed, self.next_id = changes
+        for timer_id in removed:
+            self._drop(timer_id)
+        for due_us, timer_id, method, args in added:
+            self._put(Timer(due_us, timer_id, method, tuple(args)))
+
+    def dump(self, ids: Iterable[int] | None = None) -> list[Any]:
+        """All of them, or those of these ids, in the order they will fire."""
+        wanted = self._pending.values() if ids is None else [self._pending[timer_id] for timer_id in ids]
+        ordered = sorted(wanted, key=lambda timer: (timer.due_us, timer.id))
         return [[timer.due_us, timer.id, timer.method, list(timer.args)] for timer in ordered]
 
     def load(self, dumped: list[Any], next_id: int) -> None:
@@ -89,7 +115,16 @@ class Timers:
 
     def _put(self, timer: Timer) -> None:
         self._pending[timer.id] = timer
+        if timer.id in self._removed:
+            self._removed.discard(timer.id)
+        else:
+            self._added.add(timer.id)
         heappush(self._heap, (timer.due_us, timer.id))
 
     def _drop(self, timer_id: int) -> None:
-        self._pending.pop(timer_id, None)
+        if self._pending.pop(timer_id, None) is None:
+            return
+        if timer_id in self._added:
+            self._added.discard(timer_id)
+        else:
+            self._removed.add(timer_id)

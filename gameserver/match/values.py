@@ -45,6 +45,8 @@ class MatchLimits:
     """Timers pending at once (more: `after` fails)."""
     timers_per_wake_max: int = 1_000
     """Timers fired in one wake (the rest in the next: timers that arm timers do not hold up other matches)."""
+    high_events_kept: int = 256
+    """Batches of HIGH events that a client who comes back can still get (older: lost to it, as it is told)."""
     quiet_ack_every: int = 16
     """Of a session's quiet actions, every so many are acknowledged all the same."""
 
@@ -101,3 +103,5 @@ class MatchOutput:
     """Something in it is HIGH: journal it at once."""
     committed: bool = True
     """False: nothing new happened; it only repeats stored acknowledgements and carries the version that was current."""
+    journal: bytes | None = None
+    """The record of this flush (see `gameserver.match.journal`), if the match is journaled."""

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any, Final
 
 from gameserver.errors import StateError
+from gameserver.state import List
 
 DEPTH_MAX: Final = 16
 ITEMS_MAX: Final = 10_000
@@ -82,7 +83,7 @@ def _unusual(value: Any, where: str, depth: int, count: list[int]) -> Any:
         if len(value) > STRING_BYTES_MAX:
             raise StateError(f"{where} is {len(value)} bytes long, the most is {STRING_BYTES_MAX}")
         return bytes(value)
-    if isinstance(value, list | tuple | Mapping):  # containers of the state become copies
+    if isinstance(value, list | tuple | List | Mapping):  # containers of the state become copies
         return _container(value, where, depth, count)
     raise StateError(
         f"{where} cannot hold {type(value).__name__} ({value!r:.80}): use None, bool, int, float, str, bytes, "

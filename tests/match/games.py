@@ -259,9 +259,7 @@ class Harness:
     def restored(self, game: type[Game], *, now: float | None = None, idle_seconds: float = 0.0) -> Harness:
         snapshot = msgspec.msgpack.decode(self.saved())
         at = self.now if now is None else now
-        match = Match.restore(
-            game, snapshot, now=at, wall=self.wall, epoch=self.match.epoch, idle_seconds=idle_seconds
-        )
+        match = Match.restore(game, snapshot, now=at, wall=self.wall, epoch=self.match.epoch, idle_seconds=idle_seconds)
         made = Harness(game, match=match, now=at)
         made.sessions = self.sessions
         return made

@@ -147,7 +147,7 @@ class RecordsSettings(Section):
     queue_bytes_max: Annotated[int, Field(ge=2**21)] = 67_108_864
     retry_seconds_min: Seconds = 0.1
     retry_seconds_max: Seconds = 5.0
-    close_seconds: Seconds = 3.0
+    close_seconds: Seconds = 1.0
 
 
 class DataSettings(Section):
@@ -155,7 +155,7 @@ class DataSettings(Section):
 
     dir: Path = Path("data")
     start_seconds: Seconds = 15.0
-    stop_seconds: Seconds = 5.0
+    stop_seconds: Seconds = 3.0
     restart_seconds_max: Seconds = 5.0
 
 

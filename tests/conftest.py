@@ -25,6 +25,14 @@ from gameserver.storage import EmbeddedStores
 T = TypeVar("T")
 
 
+def pytest_configure() -> None:
+    """Say that the main thread has no event loop.
+
+    looptime asks for one around every test that is not async, asyncio would make it, and nobody would close it.
+    """
+    asyncio.set_event_loop(None)
+
+
 def run_apart(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run it on a loop of its own: the tests' loops come and go, the stores stay."""
     loop = asyncio.new_event_loop()

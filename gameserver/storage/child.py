@@ -89,6 +89,8 @@ class Child:
         self.spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FileLock(self.spec.folder / "lock")
         await self._acquire(lock)
+        if self._process is not None:
+            await _exited(self._process)
         try:
             self._process = process = self._spawn(lock.descriptor)
             lock.write_pid(process.pid)

@@ -38,6 +38,8 @@ def decode_snapshot(data: bytes) -> dict[str, Any]:
         raise SnapshotCorrupt("The snapshot does not begin like one.")
     if version > FORMAT_VERSION:
         raise SnapshotTooNew(f"The snapshot has format {version}, this server reads up to {FORMAT_VERSION}.")
+    if version < 1:
+        raise SnapshotCorrupt("The snapshot names a format that never was.")
     body = memoryview(data)[_HEADER.size :]
     if len(body) != length:
         raise SnapshotCorrupt(f"The snapshot has {len(body)} bytes where {length} were written.")

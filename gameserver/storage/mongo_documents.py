@@ -23,6 +23,7 @@ from gameserver.storage.ports import InsertOutcome
 
 PROFILE_BYTES_MAX = 65_536
 PROFILE_ATTEMPTS_MAX = 20
+UPSERT_ATTEMPTS_MAX = 5
 DUPLICATE_KEY = 11_000
 
 _MATCH_RESERVED = frozenset({"_id", "created_at", "updated_at", "ended_at", "end_reason"})
@@ -93,14 +94,19 @@ class MongoDocuments:
             "$set": _fields(fields or {}, _PLAYER_RESERVED) | {"last_seen_at": now},
             "$setOnInsert": {"created_at": now, "profile": {}, "profile_version": 0},
         }
-        with mongo_errors():
-            found = await self._players.find_one_and_update(
-                {"_id": user_id}, update, upsert=True, return_document=ReturnDocument.AFTER
-            )
-        document = _document(found)
-        if document is None:
-            raise StoreUnavailable("MongoDB did not return the player that it was told to create.")
-        return document
+        for _ in range(UPSERT_ATTEMPTS_MAX):
+            with mongo_errors():
+                try:
+                    found = await self._players.find_one_and_update(
+                        {"_id": user_id}, update, upsert=True, return_document=ReturnDocument.AFTER
+                    )
+                except DuplicateKeyError:
+                    continue
+            document = _document(found)
+            # Of two first visits that meet, one finds the id taken (or, on some servers, gets no document back).
+            if document is not None:
+                return document
+        raise StoreUnavailable("MongoDB did not return the player that it was told to create.")
 
     async def update_profile(self, user_id: str, profile: Mapping[str, Any]) -> dict[str, Any]:
         """See `DocumentStore.update_profile`."""

@@ -11,10 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-HIGH = 2
-"""The value of `gameserver.match.Priority.HIGH`: the record is written at once."""
-NORMAL = 1
-"""The value of `gameserver.match.Priority.NORMAL`: the record is written with the next batch."""
+from gameserver.match import Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +120,13 @@ class RecordSink(Protocol):
     """Where game code's records go."""
 
     def record(
-        self, kind: str, match_id: str, data: Mapping[str, Any], priority: int = NORMAL, *, key: str | None = None
+        self,
+        kind: str,
+        match_id: str,
+        data: Mapping[str, Any],
+        priority: int = Priority.NORMAL,
+        *,
+        key: str | None = None,
     ) -> bool:
         """Queue one record; returns at once. HIGH ones are written at once, the rest by size or by time.
 

@@ -20,9 +20,10 @@ import structlog
 
 from gameserver.config import RecordsSettings
 from gameserver.errors import RequestInvalid, StoreUnavailable
+from gameserver.match import Priority
 from gameserver.metrics import Metrics
 from gameserver.storage.plain import to_document
-from gameserver.storage.ports import HIGH, NORMAL, DocumentStore, InsertOutcome
+from gameserver.storage.ports import DocumentStore, InsertOutcome
 
 RECORD_BYTES_MAX = 1_048_576
 
@@ -74,11 +75,17 @@ class RecordWriter:
         return sum(map(len, self._lanes.values()))
 
     def record(
-        self, kind: str, match_id: str, data: Mapping[str, Any], priority: int = NORMAL, *, key: str | None = None
+        self,
+        kind: str,
+        match_id: str,
+        data: Mapping[str, Any],
+        priority: int = Priority.NORMAL,
+        *,
+        key: str | None = None,
     ) -> bool:
         """See `RecordSink.record`."""
         encoded = _encode(kind, match_id, data, int(priority), key)
-        urgent = priority >= HIGH
+        urgent = priority >= Priority.HIGH
         if self._closed or not self._make_room(len(encoded), urgent=urgent):
             self._drop(1)
             return False

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from gameserver.errors import SnapshotCorrupt, SnapshotTooNew, StateError
 from gameserver.storage import decode_snapshot, encode_snapshot
 
-scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary()
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary()
+)
 plain = st.recursive(
     scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(-9, 9), inner), max_leaves=20
 )
@@ -51,7 +53,9 @@ def test_noise_is_corrupt(noise: bytes) -> None:
         decode_snapshot(noise)
 
 
-@pytest.mark.parametrize("body", [b"\xc1", b"\x81\xa1", msgpack.packb([1]), msgpack.packb({}) + b"x", b"\xd9\x02\xff\xff"])
+@pytest.mark.parametrize(
+    "body", [b"\xc1", b"\x81\xa1", msgpack.packb([1]), msgpack.packb({}) + b"x", b"\xd9\x02\xff\xff"]
+)
 def test_a_right_checksum_over_a_wrong_body(body: bytes) -> None:
     """Not msgpack, not a map, or more than one value."""
     with pytest.raises(SnapshotCorrupt):

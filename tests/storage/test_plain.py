@@ -14,7 +14,9 @@ from gameserver.storage import from_document, to_document
 from gameserver.storage.plain import DEPTH_MAX
 
 keys = st.text() | st.text("%$.\x00i0123456789EbBg", max_size=6) | st.integers(-(2**70), 2**70)
-scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text() | st.binary()
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text() | st.binary()
+)
 plain = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=20)
 
 

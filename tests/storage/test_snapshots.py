@@ -96,7 +96,7 @@ async def test_a_corrupt_snapshot_is_moved_aside(
     await snapshots.save("m1", META, PAYLOAD)
     await snapshots.save("m2", META, PAYLOAD)
     await redis.hset(snapshots.key("m1", "snapshot"), field, value)
-    with capture_logs() as logs, pytest.raises(SnapshotCorrupt, match="m1.*moved to"):
+    with capture_logs() as logs, pytest.raises(SnapshotCorrupt, match=r"m1.*moved to"):
         await snapshots.restore("m1")
     [key] = await snapshots.quarantined()
     kept = await redis.hgetall(key)

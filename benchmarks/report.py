@@ -49,10 +49,7 @@ class Report:
         """Plain data for the file."""
         return {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": {
-                "python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count(),
-                "processor": _processor(),
-            },
+            "machine": machine(),
             "calibration_ns_per_step": round(self.calibration_ns, 1),
             "figures": {
                 figure.name: {"value": round(figure.value, 3), "unit": figure.unit}
@@ -60,7 +57,7 @@ class Report:
                 | ({"note": figure.note} if figure.note else {})
                 for figure in self.figures
             },
-        }  # fmt: skip
+        }
 
     def write(self, *, baseline: bool) -> Path:
         """Write the result; with `baseline` to the file that is committed and compared with."""
@@ -83,6 +80,16 @@ class Report:
             if before and figure.ratio is not None and figure.ratio > before * REGRESSION:
                 worse.append(f"{figure.name}: {figure.ratio:.1f} × instead of {before:.1f} × the calibration step")
         return worse
+
+
+def machine() -> dict[str, Any]:
+    """Where this was measured."""
+    return {
+        "Python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "processor": _processor(),
+    }
 
 
 def _processor() -> str:

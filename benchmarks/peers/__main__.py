@@ -31,7 +31,8 @@ GRACE_SECONDS = 180
 HEAD = """# Side by side
 
 Written by `make bench-peers` on {when:%Y-%m-%d}: {where}.
-Medians of {rounds} rounds of {seconds:g} s, interleaved; the server pinned to one core, the load generator to another. How it is measured: [peers/README.md](peers/README.md).
+Medians of {rounds} rounds of {seconds:g} s, interleaved; the server pinned to one core, the load generator to another.
+How it is measured: [peers/README.md](peers/README.md).
 """
 
 

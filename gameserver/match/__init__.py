@@ -6,7 +6,7 @@ from gameserver.match.core import MatchCounts
 from gameserver.match.engine import Match
 from gameserver.match.game import Game
 from gameserver.match.grid import Grid
-from gameserver.match.journal import decode_records
+from gameserver.match.journal import decode_records, encode_records
 from gameserver.match.player import Player, Session
 from gameserver.match.values import Ack, Effect, EventBatch, MatchLimits, MatchOutput, Priority, User
 
@@ -28,5 +28,6 @@ __all__ = [
     "action",
     "compile_game",
     "decode_records",
+    "encode_records",
     "game_name",
 ]

@@ -25,6 +25,8 @@ from gameserver.match.player import Player, Session
 from gameserver.match.values import Ack, Effect, EventBatch, Priority
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gameserver.match.engine import Match
     from gameserver.match.values import MatchOutput
 
@@ -97,6 +99,11 @@ def load_batch(row: list[Any]) -> EventBatch:
 def _dump_seat(match: Match, player: Player) -> list[Any]:
     session = match.session_of[player.id]
     return [player.id, player.name, player.slot, player.role, player.connected, player.joined_at, session.id]
+
+
+def encode_records(records: Sequence[bytes]) -> bytes:
+    """The payload of a journal entry: the records of successive flushes."""
+    return _encode([msgspec.Raw(record) for record in records])
 
 
 def decode_records(payload: bytes) -> list[list[Any]]:

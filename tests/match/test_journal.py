@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gameserver.errors import StateError
-from gameserver.match import Match, MatchOutput, User, decode_records
+from gameserver.match import Match, MatchOutput, User, decode_records, encode_records
 from tests.match.games import WALL, Harness, chaos
 from tests.match.test_exactness import Player, _quiet, histories  # noqa: F401 - a fixture
 
@@ -37,14 +37,10 @@ class Journaled(Harness):
         return output
 
     def recovered(self, game: Any) -> Match:
-        records = [record for encoded in self.records for record in decode_records(_entry(encoded))]
+        records = [record for record in decode_records(encode_records(self.records))]
         return Match.restore(
             game, msgspec.msgpack.decode(self.first), now=self.now, wall=WALL, epoch=1, journal=records, journaled=True
         )
-
-
-def _entry(*records: bytes) -> bytes:
-    return msgspec.msgpack.encode([msgspec.Raw(record) for record in records])
 
 
 def lasting(match: Match) -> dict[str, Any]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gameserver.cluster")
 
+ENGINE_RETRY_SECONDS = 0.05
 ENGINE_FAILURES_MAX = 3  # in a row, of our own code around one match, before it is taken off this node
 WAKE_SLACK_SECONDS = 0.0005  # a timer that is this much early is as good as on time
 OVERRUN_LOG_SECONDS = 10.0
@@ -61,7 +62,7 @@ class HostedMatch:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._flush_handle: asyncio.Handle | None = None
-        self._engine_failures = 0
+        self._engine_failures: dict[str, int] = {}  # where → how often in a row
         self._schema: tuple[int, bytes] = (-1, b"")
         self._meters = services.meters.game(self.game)
         self._interval = 1.0 / game.tick_hz if game.tick_hz > 0 else 0.0
@@ -89,8 +90,11 @@ class HostedMatch:
     def _schedule(self) -> None:
         if self.closed or self._flush_handle is not None:
             return  # a flush that is on its way comes here when it is done
-        due = self.match.next_wake(self._clock.now())
+        now = self._clock.now()
+        due = self.match.next_wake(now)
         timer = self._timer
+        if due is not None and self._engine_failures:
+            due = max(due, now + ENGINE_RETRY_SECONDS)
         if due is None:
             if timer is not None:
                 timer.cancel()
@@ -116,7 +120,7 @@ class HostedMatch:
         except Exception as failure:  # noqa: BLE001 - one match's failure must not end the loop's turn for the others
             self._failed("wake", failure)
         else:
-            self._engine_failures = 0
+            self._works("wake")
             self.flush()
         seconds = perf() - started
         self._meters.tick.observe(seconds)
@@ -179,6 +183,8 @@ class HostedMatch:
             return
         except Exception as failure:  # noqa: BLE001 - see _wake
             self._failed("receive", failure)
+        else:
+            self._works("receive")
         if match.urgent:
             self._flush_soon()
         elif not self._interval or self._timer is None:
@@ -272,6 +278,8 @@ class HostedMatch:
                 self._welcome()
         except Exception as failure:  # noqa: BLE001 - see _wake
             self._failed("flush", failure)
+        else:
+            self._works("flush")
 
     def _commit(self, output: MatchOutput) -> None:
         services = self._services
@@ -381,14 +389,18 @@ class HostedMatch:
         self._meters.add_counts(counts, self._counted)
         self._counted = replace(counts)
 
+    def _works(self, what: str) -> None:
+        if self._engine_failures:
+            self._engine_failures.pop(what, None)
+
     def _failed(self, what: str, failure: Exception) -> None:
         """Our own code failed around this match: the others go on, and this one does too unless it keeps failing."""
-        self._engine_failures += 1
+        in_a_row = self._engine_failures[what] = self._engine_failures.get(what, 0) + 1
         self._meters.failures.inc()
         log.error(
-            "match_engine_failed", match=self.match_id, game=self.game, during=what, in_a_row=self._engine_failures,
+            "match_engine_failed", match=self.match_id, game=self.game, during=what, in_a_row=in_a_row,
             exc_info=failure,
         )  # fmt: skip
-        if self._engine_failures >= ENGINE_FAILURES_MAX:
+        if in_a_row >= ENGINE_FAILURES_MAX:
             self.close(InternalError("The match cannot go on; it was logged."), reconnect=False)
             self._services.keeper.broken(self, f"{what}: {type(failure).__name__}: {failure}")

@@ -11,6 +11,7 @@ import msgspec
 
 from gameserver.errors import (
     AuthenticationRequired,
+    GameCodeError,
     GameServerError,
     InternalError,
     LimitReached,
@@ -99,6 +100,7 @@ HTTP_STATUS: tuple[tuple[type[GameServerError], int], ...] = (
     (ServerDraining, 503),
     (StoreUnavailable, 503),
     (InternalError, 500),
+    (GameCodeError, 500),
 )
 
 

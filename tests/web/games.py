@@ -43,6 +43,10 @@ class Board(Game):
         return self.pieces[player.id].x
 
     @action(priority=Priority.HIGH)
+    def hide(self, player: Player, text: str) -> None:
+        self.pieces[player.id].secret = text
+
+    @action(priority=Priority.HIGH)
     def ring(self, player: Player, times: int = 1) -> int:
         for _ in range(times):
             self.rung += 1

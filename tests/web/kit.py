@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import aiohttp
@@ -33,6 +34,18 @@ SECONDS = 5.0
 
 def token(user: str = "alice", role: Role = Role.PLAYER, *, secret: str = DEVELOPMENT_SECRET, **options: Any) -> str:
     return issue_token(secret, user, role, now=time.time(), ttl_seconds=options.pop("ttl_seconds", 600), **options)
+
+
+async def eventually(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
+    """Wait until the condition (plain or async) holds; its value."""
+    async with asyncio.timeout(seconds):
+        while True:  # what is waited for is in the server or in a store: there is no event to wait on
+            value = condition()
+            if asyncio.iscoroutine(value):
+                value = await value
+            if value:
+                return value
+            await asyncio.sleep(0.01)
 
 
 class RawClient:

@@ -263,7 +263,7 @@ async def test_garbage_instead_of_websocket_frames(app: Application, connect: Op
     host, port = url.split(":")
     unfinished = b"GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
     for attack in (b"\x00" * 64, unfinished, b"GET /v1/ws HTTP/1.1\r\nHost: x\r\n\r\n"):
-        reader, writer = await asyncio.open_connection(host, int(port))
+        _reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(attack)
         await asyncio.sleep(0.05)
         writer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import aiohttp
 
@@ -22,7 +23,7 @@ from gameserver.protocol import (
     encode_client,
 )
 from tests.web.conftest import Opener
-from tests.web.kit import token
+from tests.web.kit import eventually, token
 
 
 async def test_concurrent_joiners_land_in_the_same_match(connect: Opener) -> None:
@@ -121,15 +122,19 @@ async def test_whispers_reach_one(connect: Opener) -> None:
 
 
 async def test_private_parts_come_before_the_shared_frame(connect: Opener) -> None:
-    """A newcomer's `secret` is a part of its own: it precedes the frame that commits the version, for its owner only."""
+    """What only its owner sees is a part of its own; where nothing else changed, the others get nothing at all."""
     alice, bob = await connect("alice"), await connect("bob")
-    await alice.join("board")
+    channel = (await alice.join("board")).channel
     await bob.join("board")
-    alice.seen.clear()
-    await (await connect("carol")).join("board")
     await alice.expect(Frame)
-    assert not any(isinstance(message, Part) for message in alice.seen)
-    assert b"secret-of-carol" not in b"".join(alice.raw + bob.raw)
+    alice.seen.clear()
+    ack = await alice.act(channel, "hide", "HIDDEN-BY-ALICE")
+    assert [type(message) for message in alice.seen] == [Part, Frame, Ack]
+    assert {message.version for message in alice.seen} == {ack.version}
+    await alice.act(channel, "ring")
+    frame = await bob.expect(Frame)
+    assert frame.version == ack.version + 1
+    assert b"HIDDEN-BY-ALICE" not in b"".join(bob.raw)
 
 
 async def test_leave_frees_the_seat(connect: Opener) -> None:
@@ -173,9 +178,7 @@ async def test_a_lost_connection_keeps_the_seat(app: Application, connect: Opene
     await alice.act(joined.channel, "move", 5)
     alice.socket._response.connection.transport.abort()
     hosted = app.host.get(joined.info.match)
-    async with asyncio.timeout(3):
-        while hosted.match.players["alice"].connected:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not hosted.match.players["alice"].connected)
     again = await connect("alice")
     back = await again.join(joined.info.match, "match")
     assert hosted.match.players["alice"].connected
@@ -196,12 +199,14 @@ async def test_the_end_of_a_match(app: Application, connect: Opener) -> None:
         assert (message.code, message.reconnect) == ("match_ended", False)
         assert "won" in message.message
     assert app.stores is not None
-    async with asyncio.timeout(3):
-        while True:
-            document = await app.stores.documents.get_match(joined.info.match)
-            if document is not None and document["status"] == "ended" and not await app.stores.snapshots.live():
-                break
-            await asyncio.sleep(0.02)
+    stores = app.stores
+
+    async def put_away() -> Any:
+        document = await stores.documents.get_match(joined.info.match)
+        ended = document is not None and document["status"] == "ended"
+        return document if ended and not await stores.snapshots.live() else None
+
+    document = await eventually(put_away)
     assert document["end_reason"] == "won"
     assert document["summary"] == {"winner": "alice"}
     assert document["final_state"]["pieces"]["alice"]["x"] == 0
@@ -213,9 +218,8 @@ async def test_records_are_written(app: Application, connect: Opener) -> None:
     joined = await alice.join("board")
     await alice.act(joined.channel, "note", "remember this")
     assert app.stores is not None
-    async with asyncio.timeout(3):
-        while not (records := await app.stores.documents.records(joined.info.match)):
-            await asyncio.sleep(0.02)
+    documents = app.stores.documents
+    records = await eventually(lambda: documents.records(joined.info.match))
     assert [record["data"] for record in records] == [{"text": "remember this", "by": "alice"}]
 
 

@@ -15,7 +15,7 @@ from gameserver.errors import ConfigError
 from gameserver.match import Game
 from gameserver.protocol import ErrorMessage, Frame, Join
 from tests.web.games import GAMES, Board, Walk
-from tests.web.kit import RawClient
+from tests.web.kit import RawClient, eventually
 
 
 @asynccontextmanager
@@ -144,10 +144,7 @@ async def test_a_match_that_nobody_changes_is_saved_once(settings: Settings) -> 
     async with serving(settings) as app:
         alice = await RawClient.open(app, "alice")
         await alice.join("board")
-        async with asyncio.timeout(3):
-            while not app.metrics.value("snapshots_total", outcome="saved"):
-                await asyncio.sleep(0.05)
-        saved = app.metrics.value("snapshots_total", outcome="saved")
+        saved = await eventually(lambda: app.metrics.value("snapshots_total", outcome="saved"))
         await asyncio.sleep(1.2)  # more than two intervals
         assert app.metrics.value("snapshots_total", outcome="saved") == saved
         await alice.close()

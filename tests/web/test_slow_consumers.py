@@ -12,7 +12,7 @@ from gameserver.config import Settings
 from gameserver.protocol import Ack, Action, Events, Frame, Ping, StateMessage
 from tests.web.conftest import Opener, changed
 from tests.web.games import GAMES
-from tests.web.kit import RawClient
+from tests.web.kit import RawClient, eventually
 
 BUFFER_BYTES_MAX = 1_000_000
 
@@ -36,9 +36,7 @@ def read_on(client: RawClient) -> None:
 
 async def until_behind(app: Application, count: int = 1) -> None:
     fanout = app.host._services.fanout
-    async with asyncio.timeout(10):
-        while len(fanout.behind) < count:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(fanout.behind) >= count, 10)
 
 
 async def test_a_slow_client_gets_one_state_for_all_it_missed(app: Application, connect: Opener) -> None:
@@ -106,9 +104,7 @@ async def test_who_asks_and_never_reads_is_aborted(app: Application, connect: Op
                 await asyncio.sleep(0)
     except (ConnectionError, OSError):
         pass
-    async with asyncio.timeout(3):
-        while len(app.web.connections) > 1:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(app.web.connections) == 1)
     await bystander.send(Ping(1))
     assert (await bystander.next()).nonce == 1
 

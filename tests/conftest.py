@@ -54,10 +54,7 @@ def redis_url(worker_number: int, tmp_path_factory: pytest.TempPathFactory) -> I
     """A Redis that is empty at the start of each test."""
     external = os.environ.get("GAMESERVER_TEST_REDIS_URL")
     if external:
-        parts = urlsplit(external)
-        query = f"db={worker_number}" if parts.scheme == "unix" else parts.query
-        path = parts.path if parts.scheme == "unix" else f"/{worker_number}"
-        yield urlunsplit(parts._replace(path=path, query=query))
+        yield _with_database(external, worker_number)
     else:
         stores = _embedded(tmp_path_factory.mktemp("redis"), redis=True, mongo=False)
         yield str(stores.redis_url)
@@ -104,6 +101,13 @@ def _stores_are_empty(request: pytest.FixtureRequest) -> None:
             for name in client.list_database_names():
                 if name == ours or name.startswith(f"{ours}_"):
                     client.drop_database(name)
+
+
+def _with_database(url: str, number: int) -> str:
+    """The same server, the database of this number."""
+    if url.startswith("unix://"):
+        return f"{url.partition('?')[0]}?db={number}"
+    return urlunsplit(urlsplit(url)._replace(path=f"/{number}"))
 
 
 def _embedded(folder: Path, *, redis: bool, mongo: bool) -> EmbeddedStores:

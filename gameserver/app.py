@@ -7,8 +7,11 @@ Stop:  refuse newcomers → freeze and save matches, and close connections meanw
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("gameserver")
 
 LAG_PROBE_SECONDS = 0.25
+EXIT_GRACE_SECONDS = 1.5
 CLOSE_SECONDS = 3.0  # how long clients have to answer the close; they are told at the same time
 
 
@@ -62,6 +66,7 @@ class Application:
         self.host = Host(self.registry, HostLimits(matches_max=settings.limits.matches_max))
         self.stores: Stores | None = None
         self.web: WebServer | None = None
+        self._hosting = False
         self._lag_probe: asyncio.Task[None] | None = None
 
     @property
@@ -98,6 +103,7 @@ class Application:
             keeper=self.host,
         )
         self.host.attach(services, snapshotter, archive)
+        self._hosting = True
         found = await load_all(stores.snapshots)
         restored = sum(self.host.restore_match(one) is not None for one in found)
         snapshotter.start()
@@ -130,22 +136,27 @@ class Application:
     async def stop(self) -> None:
         """Stop in order, within `server.drain_seconds`. What was acknowledged is saved before clients are sent away."""
         seconds = self.settings.server.drain_seconds
+        started = time.monotonic()
         self.host.draining = True
         if self._lag_probe is not None:
             self._lag_probe.cancel()
-        if self.stores is not None:
+        if self._hosting:
             # Frozen first, so that nothing is acknowledged after the last snapshot; then both take their time at once.
-            saving = asyncio.create_task(self.host.stop(seconds * 0.75))
+            saving = asyncio.create_task(self.host.stop(seconds * 0.5), name="final snapshots")
             await asyncio.sleep(0)
             if self.web is not None:
-                await self.web.close_connections(min(CLOSE_SECONDS, seconds * 0.5))
+                await self.web.close_connections(min(CLOSE_SECONDS, seconds * 0.4))
             await asyncio.gather(saving, return_exceptions=True)
         if self.web is not None:
             await self.web.stop()
-        if self.stores is not None:
-            await self.stores.close()
-            self.stores = None
-            log.info("server_stopped")
+        stores, self.stores = self.stores, None
+        if stores is not None:
+            try:
+                async with asyncio.timeout(max(1.0, seconds - (time.monotonic() - started))):
+                    await stores.close()
+            except TimeoutError:
+                log.error("stores_not_closed", reason="they do not answer; embedded ones are killed with the server")
+            log.info("server_stopped", seconds=round(time.monotonic() - started, 2))
 
     async def _probe_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -166,6 +177,7 @@ async def serve(application: Application, on_started: Callable[[Application], No
             sys.exit(128 + number)
         log.info("stopping", signal=number.name)
         stop.set()
+        exit_at_the_latest(application.settings.server.drain_seconds + EXIT_GRACE_SECONDS)
         if application.web is None and task is not None:
             task.cancel()  # still starting: give that up
 
@@ -181,6 +193,19 @@ async def serve(application: Application, on_started: Callable[[Application], No
             raise
     finally:
         await application.stop()
+
+
+def exit_at_the_latest(seconds: float) -> None:
+    """Whatever hangs (a store, a thread of a driver, a game that never returns): the process ends by then, with 1."""
+
+    def leave() -> None:
+        log.error("stop_took_too_long", seconds=seconds)
+        logging.shutdown()
+        os._exit(1)
+
+    watchdog = threading.Timer(seconds, leave)
+    watchdog.daemon = True
+    watchdog.start()
 
 
 def run(

@@ -331,13 +331,13 @@ class Host:
             return
         await self._snapshots.stop()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds * 0.8):
                 failed = await self._snapshots.save_all(matches)
                 log.info("final_snapshots", saved=len(matches) - failed, failed=failed)
         except TimeoutError:
             log.error("final_snapshots_unfinished", matches=len(matches), seconds=seconds)
         if self._archive is not None:
-            await self._archive.close(min(2.0, seconds))
+            await self._archive.close(seconds * 0.2)
 
 
 def options_key(options: dict[str, Any]) -> str:

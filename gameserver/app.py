@@ -98,7 +98,7 @@ class Application:
             clock=clock,
             fanout=Fanout(FanoutLimits(limits.send_buffer_bytes_max, limits.slow_consumer_seconds_max)),
             gate=OpenGate(),
-            effects=RecordEffects(stores.records),
+            effects=RecordEffects(stores.records, clock),
             meters=Meters(metrics),
             keeper=self.host,
         )

@@ -164,6 +164,9 @@ class MatchSettings(Section):
 
     snapshot_interval_seconds: Seconds = 10.0
     snapshot_idle_seconds: Seconds = 1.0
+    journal_interval_ms: Annotated[int, Field(ge=1, le=10_000)] = 100
+    gate_timeout_seconds: Seconds = 5.0
+    unjournaled_ms_max: Annotated[int, Field(ge=1_000)] = 30_000
 
 
 class LimitsSettings(Section):

@@ -303,6 +303,13 @@ class ServerDraining(GameServerError):
     close_code = 4503
 
 
+class MatchMoved(GameServerError):
+    """Another node of the server runs this match now: join it again, your seat is kept."""
+
+    code = "match_moved"
+    retryable = True
+
+
 class SlowConsumer(GameServerError):
     """The connection did not read what was sent to it."""
 

@@ -4,12 +4,14 @@ from gameserver.cluster.archive import Archive
 from gameserver.cluster.effects import NoEffects, RecordEffects
 from gameserver.cluster.fanout import Fanout, FanoutLimits
 from gameserver.cluster.games import GameRegistry
-from gameserver.cluster.gate import Gate, OpenGate
+from gameserver.cluster.gate import Gate, JournalGate, OpenGate
 from gameserver.cluster.host import Host, HostLimits
 from gameserver.cluster.hosted import HostedMatch
+from gameserver.cluster.journal import JournalPolicy, JournalWriter
 from gameserver.cluster.member import Flow, Member
 from gameserver.cluster.meters import Meters
 from gameserver.cluster.ports import Clock, EffectSink, LoopClock, Receiver
+from gameserver.cluster.recovery import claim_all
 from gameserver.cluster.services import Keeper, Services
 from gameserver.cluster.snapshots import Found, SnapshotPolicy, Snapshotter, load_all
 from gameserver.match import Game, User
@@ -28,6 +30,9 @@ __all__ = [
     "Host",
     "HostLimits",
     "HostedMatch",
+    "JournalGate",
+    "JournalPolicy",
+    "JournalWriter",
     "Keeper",
     "LoopClock",
     "Member",
@@ -40,5 +45,6 @@ __all__ = [
     "SnapshotPolicy",
     "Snapshotter",
     "User",
+    "claim_all",
     "load_all",
 ]

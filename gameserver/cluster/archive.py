@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.ports import Clock
     from gameserver.cluster.snapshots import Snapshotter
-    from gameserver.storage import DocumentStore
+    from gameserver.storage import DocumentStore, Token
 
 SPECTATORS = "*spectators"  # the viewer that all spectators share; a test compares it with the state's
 
@@ -35,15 +35,24 @@ class Archive:
         self._slots = asyncio.Semaphore(CONCURRENT_WRITES)
         self._endings: dict[str, asyncio.Task[None]] = {}
         self._failing = False
+        self._touching: dict[str, asyncio.Task[None]] = {}
         snapshots.on_saved = self.touch  # a match that had something to save has something to say
 
-    async def touch(self, hosted: HostedMatch) -> None:
-        """Note the match as active, if there is anything new to say about it or it was long ago."""
+    def touch(self, hosted: HostedMatch) -> None:
+        """Note the match as active, in the background, if there is anything new to say or it was long ago.
+
+        At most one write per match is under way: while the store is away they wait, and snapshots do not wait for them.
+        """
         info = document_of(hosted)
-        now = self._clock.now()
         written = self._written.get(hosted.match_id)
-        if written is not None and written[1] == info and now - written[0] < TOUCH_SECONDS:
+        if written is not None and written[1] == info and self._clock.now() - written[0] < TOUCH_SECONDS:
             return
+        if hosted.match_id not in self._touching:
+            task = asyncio.create_task(self._touch(hosted, info), name=f"note {hosted.match_id}")
+            self._touching[hosted.match_id] = task
+            task.add_done_callback(lambda _: self._touching.pop(hosted.match_id, None))
+
+    async def _touch(self, hosted: HostedMatch, info: dict[str, Any]) -> None:
         try:
             async with self._slots:
                 await self._documents.save_match(info)
@@ -54,23 +63,26 @@ class Archive:
             return
         self._failing = False
         if not hosted.closed:
-            self._written[hosted.match_id] = (now, info)
+            self._written[hosted.match_id] = (self._clock.now(), info)
 
     def ended(self, hosted: HostedMatch, reason: str) -> None:
         """Write the final document in the background, then delete the snapshot."""
         self._written.pop(hosted.match_id, None)
         fields = document_of(hosted) | final_fields(hosted)
-        task = asyncio.create_task(self._finish(hosted.match_id, reason, fields), name=f"end of {hosted.match_id}")
+        token = hosted.token
+        task = asyncio.create_task(
+            self._finish(hosted.match_id, token, reason, fields), name=f"end of {hosted.match_id}"
+        )
         self._endings[hosted.match_id] = task
         task.add_done_callback(lambda _: self._endings.pop(hosted.match_id, None))
 
-    async def _finish(self, match_id: str, reason: str, fields: dict[str, Any]) -> None:
+    async def _finish(self, match_id: str, token: Token | None, reason: str, fields: dict[str, Any]) -> None:
         attempt = 0
         while True:
             try:
                 async with self._slots:
                     await self._documents.match_ended(match_id, reason=reason, fields=fields)
-                    await self._snapshots.delete(match_id)
+                    await self._snapshots.delete(match_id, token)
             except GameServerError as error:
                 if error.retryable:
                     pause = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
@@ -88,14 +100,16 @@ class Archive:
                 return
 
     async def close(self, seconds: float) -> None:
-        """Wait for endings that are under way; those that cannot finish are finished after the next start."""
+        """Wait for what is under way; ends that cannot be written are written after the next start."""
+        tasks = [*self._endings.values(), *self._touching.values()]
+        if not tasks:
+            return
+        await asyncio.wait(tasks, timeout=seconds)
         if self._endings:
-            _, unfinished = await asyncio.wait(list(self._endings.values()), timeout=seconds)
-            for task in unfinished:
-                task.cancel()
-            if unfinished:
-                await asyncio.gather(*unfinished, return_exceptions=True)
-                log.warning("match_ends_left_for_next_start", count=len(unfinished))
+            log.warning("match_ends_left_for_next_start", count=len(self._endings))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def document_of(hosted: HostedMatch) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -9,34 +10,56 @@ import structlog
 from gameserver.errors import GameServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from gameserver.cluster.ports import Clock
     from gameserver.match import Effect
     from gameserver.storage import RecordSink
 
 log = structlog.get_logger("gameserver.cluster")
 
+RETRY_SECONDS = 1.0
+
 
 class RecordEffects:
     """Hands records to the writer: HIGH ones are written at once, the rest in batches."""
 
-    def __init__(self, records: RecordSink) -> None:
+    def __init__(self, records: RecordSink, clock: Clock) -> None:
         self._records = records
+        self._clock = clock
 
-    def carry_out(self, match_id: str, version: int, effects: Sequence[Effect]) -> None:
+    def carry_out(
+        self, match_id: str, version: int, effects: Sequence[Effect], settled: Callable[[int, int], None]
+    ) -> None:
         """Queue each under its idempotency key: carried out again after a restart, it is stored once."""
         for effect in effects:
-            key = f"{match_id}:{version}:{effect.index}"
-            try:
-                self._records.record(effect.kind, match_id, effect.payload, int(effect.priority), key=key)
-            except GameServerError as error:
-                # The writer counts what it drops; what it cannot store at all is the game's mistake: say which.
-                log.error("effect_refused", match=match_id, kind=effect.kind, key=key, error=error.message)
+            done = partial(settled, version, effect.index)
+            if not self._record(match_id, version, effect, done):
+                # The queue is full, and the match keeps the effect: asked for again while it lives.
+                self._clock.call_at(
+                    self._clock.now() + RETRY_SECONDS, partial(self.carry_out, match_id, version, [effect], settled)
+                )
+
+    def _record(self, match_id: str, version: int, effect: Effect, done: Callable[[], None]) -> bool:
+        key = f"{match_id}:{version}:{effect.index}"
+        try:
+            return self._records.record(
+                effect.kind, match_id, effect.payload, int(effect.priority), key=key, on_done=done
+            )
+        except GameServerError as error:
+            # What cannot be stored at all is the game's mistake: say which, and do not try for ever.
+            log.error("effect_refused", match=match_id, kind=effect.kind, key=key, error=error.message)
+            done()
+            return True
 
 
 class NoEffects:
     """For a host without a document store: effects are dropped, and said to be."""
 
-    def carry_out(self, match_id: str, version: int, effects: Sequence[Effect]) -> None:
+    def carry_out(
+        self, match_id: str, version: int, effects: Sequence[Effect], settled: Callable[[int, int], None]
+    ) -> None:
         """Drop them."""
+        for effect in effects:
+            settled(version, effect.index)
         log.debug("effects_dropped", match=match_id, version=version, count=len(effects))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gameserver.cluster.journal import JournalWriter
     from gameserver.match import MatchOutput
 
 
@@ -34,3 +35,33 @@ class OpenGate:
 
     def forget(self, match_id: str) -> None:
         """Nothing is ever held here."""
+
+
+class JournalGate:
+    """Opens when the journal has the output's version: what leaves then survives this process."""
+
+    def __init__(self, writer: JournalWriter, *, strict: bool = False) -> None:
+        """`strict`: patches wait too, so every output of the match does."""
+        self._writer = writer
+        self._strict = strict
+
+    def commit(self, match_id: str, output: MatchOutput, release: Callable[[MatchOutput], None]) -> bool:
+        """Hands the record to the writer. An output that says nothing that must last is not waited for.
+
+        A stored answer that is given again waits too: what it speaks of may not be in the journal yet.
+        """
+        if output.committed and output.journal is not None:
+            self._writer.commit(match_id, output.version, output.journal, urgent=output.high)
+        if not (self._strict or is_gated(output)) or self._writer.is_durable(match_id, output.version):
+            return True
+        self._writer.when_durable(match_id, output.version, lambda: release(output))
+        return False
+
+    def forget(self, match_id: str) -> None:
+        """The writer drops what it holds of the match."""
+        self._writer.forget(match_id)
+
+
+def is_gated(output: MatchOutput) -> bool:
+    """Is there anything in it that may not be taken back?"""
+    return bool(output.acks or output.gated_events or output.effects or output.ended is not None)

@@ -25,18 +25,20 @@ from gameserver.errors import (
     MatchNotFound,
     ServerDraining,
 )
-from gameserver.match import Match
+from gameserver.match import Match, decode_records
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from gameserver.cluster.archive import Archive
     from gameserver.cluster.games import GameRegistry
+    from gameserver.cluster.journal import JournalWriter
     from gameserver.cluster.member import Member
     from gameserver.cluster.ports import Receiver
     from gameserver.cluster.services import Services
     from gameserver.cluster.snapshots import Found, Snapshotter
     from gameserver.match import Game, User
+    from gameserver.storage import Recovered, Token
 
 log = structlog.get_logger("gameserver.cluster")
 
@@ -69,10 +71,20 @@ class Host:
         self._services: Services
         self._snapshots: Snapshotter | None = None
         self._archive: Archive | None = None
+        self._journal: JournalWriter | None = None
+        self._node = ""
 
-    def attach(self, services: Services, snapshots: Snapshotter | None, archive: Archive | None) -> None:
+    def attach(
+        self,
+        services: Services,
+        snapshots: Snapshotter | None,
+        archive: Archive | None,
+        journal: JournalWriter | None = None,
+        node: str = "",
+    ) -> None:
         """Complete the host: matches and host know each other, so one of the two comes first."""
         self._services, self._snapshots, self._archive = services, snapshots, archive
+        self._journal, self._node = journal, node
 
     # --- finding -----------------------------------------------------------------------------------------------------
     def __len__(self) -> int:
@@ -104,6 +116,7 @@ class Host:
             raise LimitReached(f"This server runs at most {self.limits.matches_max} matches.")
         services = self._services
         match_id = services.new_match_id()
+        journal = self._journal if game.durability != "snapshot" else None
         try:
             match = Match.create(
                 game,
@@ -112,6 +125,7 @@ class Host:
                 seed=services.new_seed(),
                 now=self._phased(game, match_id),
                 wall=services.clock.wall(),
+                journaled=journal is not None,
             )
         except GameServerError:
             raise
@@ -119,8 +133,42 @@ class Host:
             log.error("match_create_failed", game=game_name, exc_info=failure)
             raise InternalError from None
         services.meters.metrics.matches_created_total.labels(game_name).inc()
-        hosted = self._adopt(match, game, options_key(match.options))
+        hosted = self._adopt(match, game, options_key(match.options), journal)
+        if journal is not None:
+            hosted.begin_journal(self._node)
         log.info("match_created", match=match_id, game=game_name)
+        return hosted
+
+    def run_recovered(self, recovered: Recovered, token: Token) -> HostedMatch | None:
+        """Run a match that this node has claimed, from its snapshot and journal: as it was when it was last journaled.
+
+        One that cannot be run is left alone, with a reason.
+        """
+        match_id, name = token.match_id, recovered.meta.game
+        game = self.registry.get(name)
+        try:
+            match = Match.restore(
+                game,
+                recovered.snapshot,
+                now=self._phased(game, match_id),
+                wall=self._services.clock.wall(),
+                epoch=token.epoch,
+                journal=records_of(recovered),
+                journaled=True,
+            )
+        except Exception as failure:
+            log.error("match_restore_failed", match=match_id, game=name, exc_info=failure)
+            self._leave_alone(match_id, f"it cannot be restored: {failure}")
+            return None
+        self._services.meters.metrics.matches_restored_total.labels(name).inc()
+        hosted = self._adopt(match, game, options_key(match.options), self._journal)
+        if self._journal is not None:
+            self._journal.adopt(hosted, token, match.version)
+        hosted.reissue_effects()
+        if match.ended is not None:
+            hosted.end_again(match.ended)
+            return None
+        hosted.disconnect_all()
         return hosted
 
     def restore_match(self, found: Found) -> HostedMatch | None:
@@ -166,9 +214,9 @@ class Host:
         self.quarantined[match_id] = reason
         log.error("match_not_restored", match=match_id, reason=reason)
 
-    def _adopt(self, match: Match, game: type[Game], key: str) -> HostedMatch:
+    def _adopt(self, match: Match, game: type[Game], key: str, journal: JournalWriter | None = None) -> HostedMatch:
         self._channels += 1
-        hosted = HostedMatch(match, game, self._channels, self._services, options_key=key)
+        hosted = HostedMatch(match, game, self._channels, self._services, options_key=key, journal=journal)
         self._matches[hosted.match_id] = hosted
         self._open.setdefault((hosted.game, key), {})[hosted.match_id] = hosted
         hosted.start()
@@ -280,6 +328,11 @@ class Host:
         if self._archive is not None:
             self._archive.ended(hosted, reason)
 
+    def fenced(self, hosted: HostedMatch) -> None:
+        """Another node owns it now: it goes on there."""
+        self._forget(hosted)
+        log.warning("match_fenced", match=hosted.match_id, game=hosted.game, epoch=hosted.match.epoch)
+
     def broken(self, hosted: HostedMatch, reason: str) -> None:
         """It cannot be run any more: its last good snapshot is kept for people to look at."""
         self._forget(hosted)
@@ -330,19 +383,52 @@ class Host:
         if self._snapshots is None:
             return
         await self._snapshots.stop()
+        if self._journal is not None and not await self._journal.stop(seconds * 0.4):
+            log.error("journal_unfinished", reason="the store did not take it in time")
         try:
             async with asyncio.timeout(seconds * 0.8):
                 failed = await self._snapshots.save_all(matches)
                 log.info("final_snapshots", saved=len(matches) - failed, failed=failed)
         except TimeoutError:
             log.error("final_snapshots_unfinished", matches=len(matches), seconds=seconds)
+        await self._let_go(matches)
         if self._archive is not None:
             await self._archive.close(seconds * 0.2)
+
+    async def _let_go(self, matches: Iterable[HostedMatch]) -> None:
+        """Tell the store that nobody runs these any more: whoever comes next may claim them at once."""
+        journal = self._journal
+        if journal is None:
+            return
+        try:
+            async with asyncio.timeout(1.0):
+                await asyncio.gather(
+                    *(journal.release(hosted.match_id) for hosted in matches if hosted.journal is not None)
+                )
+        except (GameServerError, TimeoutError) as error:
+            log.warning("matches_not_released", error=str(error), consequence="they are claimed after the lease")
+
+
+def records_of(recovered: Recovered) -> list[list[Any]]:
+    """The journal's records after the snapshot, each version once: entries may overlap."""
+    records: list[list[Any]] = []
+    reached = recovered.meta.version
+    for entry in recovered.entries:
+        for record in decode_records(entry.payload):
+            if record[0] > reached:
+                records.append(record)
+                reached = record[0]
+    return records
 
 
 def options_key(options: dict[str, Any]) -> str:
     """Options as a key: joiners who ask for the same options are put together, whatever order they named them in."""
-    return json.dumps(options, sort_keys=True, default=repr) if options else ""
+    if not options:
+        return ""
+    try:
+        return json.dumps(options, sort_keys=True, default=repr)
+    except TypeError:  # keys that JSON does not have: then only the same order is the same
+        return repr(options)
 
 
 def reason_label(reason: str) -> str:

@@ -7,24 +7,38 @@ or in ours, is its own problem: nothing is raised into the loop or into another 
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from gameserver.cluster.gate import JournalGate
 from gameserver.cluster.member import Flow, Member
-from gameserver.errors import GameServerError, InternalError, MatchEnded, SessionReplaced
+from gameserver.errors import (
+    GameServerError,
+    InternalError,
+    MatchEnded,
+    MatchMoved,
+    OutcomeUnknown,
+    SessionReplaced,
+    StoreUnavailable,
+)
 from gameserver.match import MatchCounts, game_name
-from gameserver.protocol import encode_ack, encode_closed, encode_joined, encode_state, pack, ws_frame
+from gameserver.protocol import encode_closed, encode_joined, encode_refusal, encode_state, pack, ws_frame
+from gameserver.storage import SnapshotMeta, encode_snapshot
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from gameserver.cluster.gate import Gate
+    from gameserver.cluster.journal import JournalWriter
     from gameserver.cluster.ports import Receiver
     from gameserver.cluster.services import Services
-    from gameserver.match import Game, Match, MatchOutput, User
+    from gameserver.match import Effect, Game, Match, MatchOutput, User
+    from gameserver.storage import Token
 
 log = structlog.get_logger("gameserver.cluster")
 
@@ -38,7 +52,14 @@ class HostedMatch:
     """A match, its connections and its next wake."""
 
     def __init__(
-        self, match: Match, game: type[Game], channel: int, services: Services, *, options_key: str = ""
+        self,
+        match: Match,
+        game: type[Game],
+        channel: int,
+        services: Services,
+        *,
+        options_key: str = "",
+        journal: JournalWriter | None = None,
     ) -> None:
         self.match = match
         self.match_id = match.id
@@ -54,6 +75,13 @@ class HostedMatch:
         self.unsaved_since: float | None = None
         self.flushed_at = 0.0
         self.closed = False
+        self.journal = journal
+        """Where its flushes are written before anything that must last leaves; None: snapshots are all it has."""
+        self._strict = journal is not None and game.durability == "strict"
+        self._gate: Gate = services.gate if journal is None else JournalGate(journal, strict=self._strict)
+        self._waiting: deque[MatchOutput] = deque()  # what the gate holds
+        self._still = False
+        self.token: Token | None = None  # what it was written under, once it is not any more
         self._services = services
         self._clock = services.clock
         self._fanout = services.fanout
@@ -88,7 +116,7 @@ class HostedMatch:
         return 0.0 if self._timer is None else max(0.0, now - self._timer_at)
 
     def _schedule(self) -> None:
-        if self.closed or self._flush_handle is not None:
+        if self.closed or self._still or self._flush_handle is not None:
             return  # a flush that is on its way comes here when it is done
         now = self._clock.now()
         due = self.match.next_wake(now)
@@ -173,11 +201,12 @@ class HostedMatch:
         try:
             if self.closed:
                 raise MatchEnded
+            if self._still:
+                raise StoreUnavailable("The match stands still until its journal can be written: try again.")
             match.receive(member.session_id, seq, name, args, clock.now(), clock.wall(), quiet=quiet)
         except GameServerError as error:
             # Nothing was consumed, so there is no output that could carry the answer.
-            result = [error.code, error.message, error.retryable]
-            payload = encode_ack(self.channel, seq, match.version, result, error=True)
+            payload = encode_refusal(self.channel, seq, match.version, error)
             member.receiver.write((ws_frame(payload),))
             self._meters.actions("rejected")
             return
@@ -285,33 +314,109 @@ class HostedMatch:
         services = self._services
         now = self._clock.now()
         if not output.committed:  # only stored answers, given again: nothing to save, nothing for anyone else
-            self._fanout.release(self._members(), self.channel, output)
+            if self._gate.commit(self.match_id, output, self._release):
+                self._fanout.release(self._members(), self.channel, output)
+            else:
+                self._waiting.append(output)
             return
         self._time_ms = output.time_ms
         self.flushed_at = now
         if self.unsaved_since is None:
             self.unsaved_since = now
             services.keeper.unsaved(self)
-        # Commit, then the gate; the patch itself does not wait for it.
-        open_now = services.gate.commit(self.match_id, output, self._release)
-        size = self._fanout.deliver(self._members(), self.channel, output, gated=open_now, now=now)
-        self._meters.flushes.inc()
-        self._meters.flush_bytes.inc(size)
-        if self._fanout.behind:
-            services.keeper.lagging()
+        # Commit, then the gate; the patch itself does not wait for it, unless the game says that all must last.
+        open_now = self._gate.commit(self.match_id, output, self._release)
+        if not open_now:
+            self._waiting.append(output)
+        if open_now or not self._strict:
+            self._deliver(output, gated=open_now)
         if open_now:
             self._let_out(output)
 
+    def _deliver(self, output: MatchOutput, *, gated: bool) -> None:
+        size = self._fanout.deliver(self._members(), self.channel, output, gated=gated, now=self._clock.now())
+        self._meters.flushes.inc()
+        self._meters.flush_bytes.inc(size)
+        if self._fanout.behind:
+            self._services.keeper.lagging()
+
     def _release(self, output: MatchOutput) -> None:
         """The gate lets this output go, some time after its patch."""
-        self._fanout.release(self._members(), self.channel, output)
+        self._waiting.popleft()
+        if self._strict and output.committed:
+            self._deliver(output, gated=True)
+        else:
+            self._fanout.release(self._members(), self.channel, output)
         self._let_out(output)
 
     def _let_out(self, output: MatchOutput) -> None:
         if output.effects:
-            self._services.effects.carry_out(self.match_id, output.version, output.effects)
+            self._carry_out(output.version, output.effects)
         if output.ended is not None:
             self._end(output.ended)
+
+    def _carry_out(self, version: int, effects: Sequence[Effect]) -> None:
+        self._services.effects.carry_out(self.match_id, version, effects, self.match.settle_effect)
+
+    def begin_journal(self, node: str) -> None:
+        """The first snapshot of a new match, which its records follow on."""
+        output = self.match.take_output()
+        if output is None or self.journal is None:
+            return
+        self._time_ms = output.time_ms
+        meta = SnapshotMeta(self.game, self.match.epoch, output.version, self.game_class.state_version)
+        payload = encode_snapshot(self.match.snapshot(self._clock.now()))
+        self.journal.create(self, node, meta, payload)
+        self._waiting.append(output)
+        self.journal.when_durable(self.match_id, output.version, partial(self._release, output))
+
+    def end_again(self, reason: str) -> None:
+        """It ended just before its server did: what is left is to tell the world."""
+        self._end(reason)
+
+    def reissue_effects(self) -> None:
+        """After a recovery: what is not known to have been carried out is asked for again, under the same keys."""
+        by_version: dict[int, list[Effect]] = {}
+        for (version, _), effect in self.match.unsettled.items():
+            by_version.setdefault(version, []).append(effect)
+        for version, effects in by_version.items():
+            self._carry_out(version, effects)
+
+    # --- JournaledMatch: what the writer tells ------------------------------------------------------------------------
+    @property
+    def connected(self) -> int:
+        """How many sessions are connected here."""
+        return len(self.members)
+
+    def fenced(self) -> None:
+        """Another node owns the match now: nothing more of it is written or sent from here."""
+        self.close(MatchMoved(), reconnect=True)
+        self._services.keeper.fenced(self)
+
+    def overdue(self, version: int) -> None:
+        """The journal does not answer: whoever waits for an outcome is told that it is not known yet."""
+        unknown = OutcomeUnknown()
+        for output in self._waiting:
+            if output.version > version:
+                break
+            for ack in output.acks:
+                member = self.members.get(ack.session_id)
+                if member is not None and member.flow is Flow.LIVE:
+                    payload = encode_refusal(self.channel, ack.seq, ack.version, unknown)
+                    member.receiver.write((ws_frame(payload),))
+
+    def stand_still(self) -> None:
+        """More than may be lost is not written: time stops for this match until it is."""
+        self._still = True
+        log.error("match_stands_still", match=self.match_id, game=self.game, reason="its journal cannot be written")
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def go_on(self) -> None:
+        """The journal is written again."""
+        self._still = False
+        self._schedule()
 
     def _members(self) -> tuple[Member, ...]:
         if self._everyone is None:
@@ -341,7 +446,21 @@ class HostedMatch:
             }
             state = self.match.full_state(member.viewer)
             payload = encode_joined(member.request, self.channel, info, schema=schema, state=state)
-            self._fanout.send_state(member, ws_frame(payload))
+            self._send_state(member, ws_frame(payload))
+
+    def _send_state(self, member: Member, frame: bytes) -> None:
+        """A full state shows what the patches lead to, so where those wait for the journal it does too."""
+        version, journal = self.match.version, self.journal
+        if journal is None or not self._strict or journal.is_durable(self.match_id, version):
+            self._fanout.send_state(member, frame)
+            return
+        flow = member.flow
+
+        def send() -> None:
+            if member.flow is flow:
+                self._fanout.send_state(member, frame)
+
+        journal.when_durable(self.match_id, version, send)
 
     def _encoded_schema(self) -> bytes:
         version = self.match.version
@@ -357,12 +476,13 @@ class HostedMatch:
         try:
             state = self.match.full_state(member.viewer)
             payload = encode_state(
-                self.channel, self.match.epoch, self.match.version, self._time_ms, state, member.events_lost
-            )
+                self.channel, self.match.epoch, self.match.version, self._time_ms, state, member.events_lost,
+                schema=self._encoded_schema(),
+            )  # fmt: skip
         except Exception as failure:  # noqa: BLE001 - see _wake
             self._failed("state", failure)
             return
-        self._fanout.send_state(member, ws_frame(payload))
+        self._send_state(member, ws_frame(payload))
 
     # --- the end -----------------------------------------------------------------------------------------------------
     def _end(self, reason: str) -> None:
@@ -375,7 +495,10 @@ class HostedMatch:
     def close(self, error: GameServerError, *, reconnect: bool) -> None:
         """Take the match off this node's loop and its channel from everyone."""
         self.freeze()
-        self._services.gate.forget(self.match_id)
+        if self.journal is not None:
+            self.token = self.journal.token(self.match_id)
+        self._gate.forget(self.match_id)
+        self._waiting.clear()
         for member in list(self.members.values()):
             self._detach(member, error, reconnect=reconnect)
 

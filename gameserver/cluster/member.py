@@ -44,9 +44,7 @@ class Member:
         "viewer",
     )
 
-    def __init__(
-        self, hosted: HostedMatch, receiver: Receiver, request: int, session: Session, user_id: str
-    ) -> None:
+    def __init__(self, hosted: HostedMatch, receiver: Receiver, request: int, session: Session, user_id: str) -> None:
         self.hosted = hosted
         self.receiver = receiver
         self.request = request

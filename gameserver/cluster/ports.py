@@ -76,5 +76,10 @@ def random_seed() -> int:
 class EffectSink(Protocol):
     """Carries out what matches ask of the world, after the gate, never on the tick."""
 
-    def carry_out(self, match_id: str, version: int, effects: Sequence[Any]) -> None:
-        """Take the effects over; must not raise and must not wait."""
+    def carry_out(
+        self, match_id: str, version: int, effects: Sequence[Any], settled: Callable[[int, int], None]
+    ) -> None:
+        """Take the effects over; must not raise and must not wait.
+
+        `settled(version, index)` is called for each that was carried out for good; until then the match keeps it.
+        """

@@ -33,13 +33,16 @@ class Keeper(Protocol):
     def ended(self, hosted: HostedMatch, reason: str) -> None:
         """It is over: put it away."""
 
+    def fenced(self, hosted: HostedMatch) -> None:
+        """Another node owns it now."""
+
     def broken(self, hosted: HostedMatch, reason: str) -> None:
         """It cannot be run here any more."""
 
 
 @dataclass(slots=True)
 class Services:
-    """The clock, the way out, the gate, and where to report."""
+    """The clock, the way out, the gate of matches without a journal, and where to report."""
 
     clock: Clock
     fanout: Fanout

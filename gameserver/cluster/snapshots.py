@@ -16,16 +16,18 @@ from gameserver.errors import GameServerError, SnapshotCorrupt, SnapshotTooNew
 from gameserver.storage import SnapshotMeta, encode_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
     from gameserver.cluster.hosted import HostedMatch
+    from gameserver.cluster.journal import JournalWriter
     from gameserver.cluster.ports import Clock
-    from gameserver.storage import RestoredSnapshot, SnapshotStore
+    from gameserver.storage import RestoredSnapshot, SnapshotStore, Token
 
 log = structlog.get_logger("gameserver.cluster")
 
 POLL_SECONDS = 0.25
 CONCURRENT_SAVES = 16
+JOURNALED_INTERVALS = 6  # a journaled match is saved this much less often, unless its journal grows long
 LARGE_BYTES = 65_536  # a snapshot that was larger than this last time is encoded in a thread
 
 
@@ -45,11 +47,14 @@ class Snapshotter:
         store: SnapshotStore,
         clock: Clock,
         policy: SnapshotPolicy,
+        journal: JournalWriter | None = None,
     ) -> None:
+        """`journal` is told of the snapshots of matches that it writes; they go through it, trimming it."""
+        self._journal = journal
         self._store = store
         self._clock = clock
         self._policy = policy
-        self.on_saved: Callable[[HostedMatch], Awaitable[None]] | None = None
+        self.on_saved: Callable[[HostedMatch], None] | None = None
         self._unsaved: dict[str, HostedMatch] = {}
         self._sizes: dict[str, int] = {}
         self._slots = asyncio.Semaphore(CONCURRENT_SAVES)
@@ -76,9 +81,12 @@ class Snapshotter:
         self._unsaved.pop(match_id, None)
         self._sizes.pop(match_id, None)
 
-    async def delete(self, match_id: str) -> None:
-        """The match is over and its document written: its snapshot goes."""
+    async def delete(self, match_id: str, token: Token | None = None) -> None:
+        """The match is over and its document written: its snapshot goes, and its journal."""
         self.forget(match_id)
+        if token is not None and self._journal is not None:
+            await self._journal.end(token)
+            return
         await self._store.delete(match_id)
 
     async def _run(self) -> None:
@@ -96,6 +104,11 @@ class Snapshotter:
         since = hosted.unsaved_since
         if since is None or hosted.closed:
             return False
+        if hosted.journal is not None:
+            # Nothing is at risk: a snapshot only keeps the journal short, and readings after a crash quick.
+            if hosted.journal.wants_snapshot(hosted.match_id):
+                return True
+            return now - since >= self._policy.interval_seconds * JOURNALED_INTERVALS
         return now - since >= self._policy.interval_seconds or now - hosted.flushed_at >= self._policy.idle_seconds
 
     async def save_all(self, matches: Iterable[HostedMatch]) -> int:
@@ -108,6 +121,8 @@ class Snapshotter:
             since = hosted.unsaved_since
             try:
                 hosted.flush()
+                if hosted.match.ended is not None:
+                    return True  # the archive has it
                 version = hosted.match.version
                 snapshot = hosted.match.snapshot(self._clock.now())
             except Exception as failure:
@@ -130,7 +145,7 @@ class Snapshotter:
                 self._failing = False
                 log.info("snapshots_work_again")
         if self.on_saved is not None:
-            await self.on_saved(hosted)
+            self.on_saved(hosted)
         return True
 
     async def _encode(self, match_id: str, snapshot: dict[str, Any]) -> bytes:
@@ -144,7 +159,11 @@ class Snapshotter:
 
     async def _write(self, hosted: HostedMatch, version: int, payload: bytes) -> None:
         meta = SnapshotMeta(hosted.game, hosted.match.epoch, version, hosted.game_class.state_version)
-        if not await self._store.save(hosted.match_id, meta, payload):
+        if hosted.journal is not None:
+            saved = await hosted.journal.save(hosted.match_id, version, meta, payload)
+        else:
+            saved = await self._store.save(hosted.match_id, meta, payload)
+        if not saved:
             # Someone else has written a later one, or the match is over: nothing of ours may replace that.
             log.warning("snapshot_not_accepted", match=hosted.match_id, version=version)
 

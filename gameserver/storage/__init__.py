@@ -3,6 +3,19 @@
 from gameserver.errors import SnapshotCorrupt, SnapshotTooNew, StoreUnavailable
 from gameserver.storage.codec import decode_snapshot, encode_snapshot
 from gameserver.storage.embedded import EmbeddedStores
+from gameserver.storage.journal_ports import (
+    Append,
+    Claimed,
+    JournalEntry,
+    JournalStore,
+    LeaseStore,
+    NodeInfo,
+    Outcome,
+    OwnedMatch,
+    Recovered,
+    StoreIdentity,
+    Token,
+)
 from gameserver.storage.mongo_documents import MongoDocuments
 from gameserver.storage.plain import from_document, to_document
 from gameserver.storage.ports import (
@@ -18,20 +31,31 @@ from gameserver.storage.redis_snapshots import RedisSnapshots
 from gameserver.storage.stores import Stores, open_stores
 
 __all__ = [
+    "Append",
+    "Claimed",
     "DocumentStore",
     "EmbeddedStores",
     "InsertOutcome",
+    "JournalEntry",
+    "JournalStore",
+    "LeaseStore",
     "MongoDocuments",
+    "NodeInfo",
+    "Outcome",
+    "OwnedMatch",
     "RecordSink",
     "RecordWriter",
+    "Recovered",
     "RedisSnapshots",
     "RestoredSnapshot",
     "SnapshotCorrupt",
     "SnapshotMeta",
     "SnapshotStore",
     "SnapshotTooNew",
+    "StoreIdentity",
     "StoreUnavailable",
     "Stores",
+    "Token",
     "decode_snapshot",
     "encode_snapshot",
     "from_document",

@@ -7,7 +7,7 @@ be repeated safely. After a store comes back the next call works; nobody has to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -127,9 +127,10 @@ class RecordSink(Protocol):
         priority: int = Priority.NORMAL,
         *,
         key: str | None = None,
+        on_done: Callable[[], None] | None = None,
     ) -> bool:
         """Queue one record; returns at once. HIGH ones are written at once, the rest by size or by time.
 
         `key` makes it idempotent: a second record with the same key is dropped by the store. False: the queue is full
-        and the record was dropped (and counted). Data that cannot be stored raises `RequestInvalid`.
+        and the record was dropped (and counted). `on_done` is called once the store has it. Data that cannot be stored raises `RequestInvalid`.
         """

@@ -11,7 +11,7 @@ import asyncio
 import datetime
 import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ log = structlog.get_logger("gameserver.storage")
 class _Record:
     encoded: bytes
     queued_at: float
+    on_done: Callable[[], None] | None = None
 
 
 class _Lane:
@@ -82,6 +83,7 @@ class RecordWriter:
         priority: int = Priority.NORMAL,
         *,
         key: str | None = None,
+        on_done: Callable[[], None] | None = None,
     ) -> bool:
         """See `RecordSink.record`."""
         encoded = _encode(kind, match_id, data, int(priority), key)
@@ -90,7 +92,7 @@ class RecordWriter:
             self._drop(1)
             return False
         lane = self._lanes["high" if urgent else "normal"]
-        lane.waiting.append(_Record(encoded, asyncio.get_running_loop().time()))
+        lane.waiting.append(_Record(encoded, asyncio.get_running_loop().time(), on_done))
         self._bytes += len(encoded)
         self._settled.clear()
         if urgent or len(lane.waiting) in (1, self._settings.batch_size):
@@ -206,6 +208,9 @@ class RecordWriter:
 
     def _done(self, lane: _Lane, outcome: InsertOutcome) -> None:
         self._bytes -= sum(len(record.encoded) for record in lane.writing)
+        for record in lane.writing:
+            if record.on_done is not None:
+                record.on_done()
         lane.writing.clear()
         self._metrics.records_total.labels("written").inc(outcome.written)
         self._metrics.records_total.labels("duplicate").inc(outcome.duplicate)

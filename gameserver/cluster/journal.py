@@ -1,0 +1,387 @@
+"""The journal writer: what the matches of this node committed goes to the store, many matches in one call.
+
+One write is under way at a time; what is committed meanwhile waits and goes with the next one. An urgent commit starts
+the next write at once, all others are collected for `interval_seconds`. A write whose outcome is unknown is repeated,
+the very same, until the store answers: appends carry the versions they lead from and to, so a repeated one is
+recognised. What the writer holds is bounded by time: past `unjournaled_seconds_max` the match is told to stand still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from gameserver.errors import GameServerError, StoreUnavailable
+from gameserver.match import encode_records
+from gameserver.storage import Append, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gameserver.cluster.ports import Clock
+    from gameserver.storage import JournalStore, SnapshotMeta, Token
+
+log = structlog.get_logger("gameserver.cluster")
+
+RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+BATCH_MATCHES_MAX = 512
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPolicy:
+    """When commits are written, and how long they may wait."""
+
+    interval_seconds: float = 0.1
+    gate_timeout_seconds: float = 5.0  # after this an action's outcome is said to be unknown
+    unjournaled_seconds_max: float = 30.0  # after this the match stands still rather than risk more
+    snapshot_bytes_factor: float = 4.0  # a journal that outgrew the snapshot this many times is worth a new one
+
+
+class JournaledMatch(Protocol):
+    """What the writer tells a match."""
+
+    match_id: str
+
+    @property
+    def connected(self) -> int:
+        """How many players are connected: matches that are being played are taken over first."""
+
+    def fenced(self) -> None:
+        """Another node owns the match: stop at once, write and send nothing more."""
+
+    def overdue(self, version: int) -> None:
+        """What was committed up to this version still waits: those who wait for an answer are told so."""
+
+    def stand_still(self) -> None:
+        """Too much would be lost: nothing more may happen until `go_on`."""
+
+    def go_on(self) -> None:
+        """The store has everything again."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One match's place in the writer."""
+
+    match: JournaledMatch
+    token: Token | None
+    stored: int
+    """The version the store has."""
+    creation: tuple[str, SnapshotMeta, bytes] | None = None
+    records: list[bytes] = field(default_factory=list)
+    last: int = 0
+    """The version of the last record."""
+    urgent: bool = False
+    since: float = 0.0
+    """When the oldest record that is not stored came."""
+    flying: Append | None = None
+    waiting: deque[tuple[int, float, Callable[[], None]]] = field(default_factory=deque)
+    told_overdue: int = 0
+    still: bool = False
+    bytes_since_snapshot: int = 0
+    snapshot_bytes: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class JournalWriter:
+    """Writes the records of all matches of this node."""
+
+    def __init__(self, store: JournalStore, clock: Clock, policy: JournalPolicy) -> None:
+        self._store = store
+        self._clock = clock
+        self.policy = policy
+        self._entries: dict[str, _Entry] = {}
+        self._dirty: dict[str, _Entry] = {}
+        self._wake = asyncio.Event()
+        self._timer: Any = None
+        self._task: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._down_since: float | None = None
+        self.appends = 0
+        self.rounds = 0
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._run(), name="journal writer")
+        self._watch = asyncio.create_task(self._watch_overdue(), name="journal watch")
+
+    async def stop(self, seconds: float) -> bool:
+        """Write what is left, at most so long; False: something is left unwritten."""
+        deadline = self._clock.now() + seconds
+        while self._dirty and self._clock.now() < deadline:
+            for entry in self._dirty.values():
+                entry.urgent = True
+            self._wake.set()
+            await asyncio.sleep(0.005)
+        for task in (self._task, self._watch):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        return not self._dirty
+
+    @property
+    def down_seconds(self) -> float:
+        """For how long the store has not answered; 0 while it does."""
+        return 0.0 if self._down_since is None else self._clock.now() - self._down_since
+
+    # --- matches ------------------------------------------------------------------------------------------------------
+    def create(self, match: JournaledMatch, node: str, meta: SnapshotMeta, snapshot: bytes) -> None:
+        """A new match: its first snapshot is written before its first record, in the background."""
+        entry = _Entry(match, None, meta.version, creation=(node, meta, snapshot), last=meta.version)
+        entry.snapshot_bytes = len(snapshot)
+        entry.since = self._clock.now()
+        entry.urgent = True
+        self._entries[match.match_id] = entry
+        self._mark(entry)
+
+    def adopt(self, match: JournaledMatch, token: Token, version: int) -> None:
+        """A match that was claimed and recovered up to `version`."""
+        self._entries[match.match_id] = _Entry(match, token, version, last=version)
+
+    def token(self, match_id: str) -> Token | None:
+        """The token under which a match is written; None before its creation was answered, or if it is not here."""
+        entry = self._entries.get(match_id)
+        return entry.token if entry is not None else None
+
+    def forget(self, match_id: str) -> None:
+        """The match is not run here any more: nothing more is written or released."""
+        entry = self._entries.pop(match_id, None)
+        self._dirty.pop(match_id, None)
+        if entry is not None:
+            entry.waiting.clear()
+
+    def commit(self, match_id: str, version: int, record: bytes, *, urgent: bool) -> None:
+        """Take one flush's record over. Versions of a match follow each other without a gap."""
+        entry = self._entries.get(match_id)
+        if entry is None:
+            return
+        if not entry.records and entry.flying is None:
+            entry.since = self._clock.now()
+        entry.records.append(record)
+        entry.last = version
+        entry.urgent = entry.urgent or urgent
+        self._mark(entry)
+
+    def is_durable(self, match_id: str, version: int) -> bool:
+        """Has the store everything up to this version?"""
+        entry = self._entries.get(match_id)
+        return entry is not None and entry.stored >= version and entry.token is not None
+
+    def when_durable(self, match_id: str, version: int, callback: Callable[[], None]) -> None:
+        """Call back once the store has this version; in the order of the calls, per match. Never before returning."""
+        entry = self._entries.get(match_id)
+        if entry is not None:
+            entry.waiting.append((version, self._clock.now(), callback))
+            if entry.stored >= version and entry.token is not None:
+                self._clock.call_soon(lambda: self._release(entry))
+
+    def wants_snapshot(self, match_id: str) -> bool:
+        """Has the journal outgrown the snapshot?"""
+        entry = self._entries.get(match_id)
+        if entry is None or entry.token is None:
+            return False
+        return entry.bytes_since_snapshot > self.policy.snapshot_bytes_factor * max(entry.snapshot_bytes, 4096)
+
+    async def save(self, match_id: str, version: int, meta: SnapshotMeta, payload: bytes) -> bool:
+        """Write a snapshot and trim the journal behind it. False: refused, the match is not ours any more.
+
+        Raises StoreUnavailable when the outcome is unknown: save again.
+        """
+        entry = self._entries.get(match_id)
+        if entry is None or not await self.settle(match_id, version):
+            return False
+        async with entry.lock:
+            if entry.token is None:
+                return False
+            outcome = await self._store.save(entry.token, version, meta, payload)
+            if outcome is Outcome.DONE:
+                entry.snapshot_bytes, entry.bytes_since_snapshot = len(payload), 0
+        if outcome is Outcome.FENCED:
+            self._fenced(entry)
+        return outcome is Outcome.DONE
+
+    async def end(self, token: Token) -> None:
+        """The match is over: all that the store has of it goes. Raises StoreUnavailable: then do it again."""
+        self.forget(token.match_id)
+        await self._store.end(token)
+
+    async def settle(self, match_id: str, version: int) -> bool:
+        """Return when the store has this version of the match. False: it is not ours any more.
+
+        Raises StoreUnavailable when the store does not take it within the gate's timeout.
+        """
+        deadline = self._clock.now() + self.policy.gate_timeout_seconds
+        while (entry := self._entries.get(match_id)) is not None:
+            if entry.token is not None and entry.stored >= version:
+                return True
+            if self._clock.now() > deadline:
+                raise StoreUnavailable("The journal is behind: a snapshot of what it does not have is not worth much.")
+            entry.urgent = True
+            self._wake.set()
+            await asyncio.sleep(0.005)
+        return False
+
+    async def release(self, match_id: str) -> None:
+        """Let another node have the match. Write its snapshot first."""
+        token = self.token(match_id)
+        self.forget(match_id)
+        if token is not None:
+            await self._store.release(token)
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+    def _mark(self, entry: _Entry) -> None:
+        self._dirty[entry.match.match_id] = entry
+        if entry.urgent:
+            self._wake.set()
+        elif self._timer is None:
+            self._timer = self._clock.call_at(self._clock.now() + self.policy.interval_seconds, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        for entry in self._dirty.values():
+            entry.urgent = True
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            due = [entry for entry in self._dirty.values() if entry.urgent][:BATCH_MATCHES_MAX]
+            if not due:
+                continue
+            try:
+                await self._write(due)
+            except asyncio.CancelledError:
+                raise
+            except Exception as failure:
+                log.error("journal_round_failed", exc_info=failure)
+                await asyncio.sleep(RETRY_SECONDS[-1])
+            if any(entry.urgent for entry in self._dirty.values()):
+                self._wake.set()
+
+    async def _write(self, due: list[_Entry]) -> None:
+        await asyncio.gather(*(self._create(entry) for entry in due if entry.token is None))
+        held = []
+        size = 0
+        for entry in due:
+            if entry.token is None or self._entries.get(entry.match.match_id) is not entry or size > BATCH_BYTES_MAX:
+                continue
+            await entry.lock.acquire()
+            held.append(entry)
+            self._load(entry)
+            size += len(entry.flying.payload) if entry.flying is not None else 0
+        try:
+            loaded = [entry for entry in held if entry.flying is not None]
+            batch = [entry.flying for entry in loaded if entry.flying is not None]
+            outcomes = await self._until_answered(batch) if batch else []
+        finally:
+            for entry in held:
+                entry.lock.release()
+        self.rounds += 1
+        self.appends += len(batch)
+        for entry, append, outcome in zip(loaded, batch, outcomes, strict=True):
+            self._answered(entry, append, outcome)
+
+    def _load(self, entry: _Entry) -> None:
+        """Makes one append of all records that wait."""
+        if entry.flying is None and entry.records and entry.token is not None:
+            payload = encode_records(entry.records)
+            entry.flying = Append(entry.token, entry.stored, entry.last, payload, connected=entry.match.connected)
+            entry.records = []
+        entry.urgent = False
+
+    async def _until_answered(self, batch: list[Append]) -> list[Outcome]:
+        attempt = 0
+        while True:
+            try:
+                outcomes = await self._store.append(batch)
+            except StoreUnavailable as error:
+                if self._down_since is None:
+                    self._down_since = self._clock.now()
+                    log.warning("journal_unavailable", error=error.message, retry="until it answers")
+                await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+                attempt += 1
+                continue
+            if self._down_since is not None:
+                log.info("journal_works_again", seconds=round(self.down_seconds, 2))
+                self._down_since = None
+            return outcomes
+
+    async def _create(self, entry: _Entry) -> None:
+        if entry.creation is None:
+            return
+        node, meta, snapshot = entry.creation
+        try:
+            entry.token = await self._store.create(entry.match.match_id, node, meta=meta, snapshot=snapshot)
+        except StoreUnavailable as error:
+            if self._down_since is None:
+                self._down_since = self._clock.now()
+                log.warning("journal_unavailable", error=error.message, retry="until it answers")
+            await asyncio.sleep(RETRY_SECONDS[1])
+            return
+        except GameServerError as error:
+            log.error("match_not_created_in_store", match=entry.match.match_id, error=error.message)
+            self._fenced(entry)
+            return
+        entry.creation = None
+        self._down_since = None
+        self._settled(entry)
+
+    def _answered(self, entry: _Entry, append: Append, outcome: Outcome) -> None:
+        if self._entries.get(entry.match.match_id) is not entry:
+            return
+        if outcome is not Outcome.DONE:
+            log.error("journal_refused", match=entry.match.match_id, outcome=outcome.value, version=append.version)
+            self._fenced(entry)
+            return
+        entry.flying = None
+        entry.stored = append.version
+        entry.bytes_since_snapshot += len(append.payload)
+        entry.since = self._clock.now()
+        self._settled(entry)
+
+    def _settled(self, entry: _Entry) -> None:
+        if not entry.records and entry.flying is None:
+            self._dirty.pop(entry.match.match_id, None)
+        elif not entry.urgent:
+            self._mark(entry)
+        if entry.still:
+            entry.still = False
+            entry.match.go_on()
+        self._release(entry)
+
+    def _release(self, entry: _Entry) -> None:
+        waiting = entry.waiting
+        while waiting and waiting[0][0] <= entry.stored and entry.token is not None:
+            _, _, callback = waiting.popleft()
+            try:
+                callback()
+            except Exception as failure:
+                log.error("release_failed", match=entry.match.match_id, exc_info=failure)
+
+    def _fenced(self, entry: _Entry) -> None:
+        self.forget(entry.match.match_id)
+        entry.match.fenced()
+
+    async def _watch_overdue(self) -> None:
+        """Tells matches whose commits wait for too long."""
+        while True:
+            await asyncio.sleep(min(0.25, self.policy.gate_timeout_seconds / 4))
+            now = self._clock.now()
+            for entry in list(self._dirty.values()):
+                age = now - entry.since
+                if age > self.policy.unjournaled_seconds_max and not entry.still:
+                    entry.still = True
+                    entry.match.stand_still()
+                for version, since, _ in entry.waiting:
+                    if now - since < self.policy.gate_timeout_seconds:
+                        break
+                    if version > entry.told_overdue:
+                        entry.told_overdue = version
+                        entry.match.overdue(version)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from gameserver.app import Application
 from gameserver.config import Settings
-from gameserver.errors import ConfigError
+from gameserver.errors import ConfigError, StoreUnavailable
 from gameserver.match import Game
 from gameserver.protocol import ErrorMessage, Frame, Join
 from tests.web.games import GAMES, Board, Walk
@@ -172,3 +173,58 @@ async def test_stop_does_not_wait_for_a_client_that_does_not_answer(settings: Se
     assert len(app.web.connections) == 0
     for client in clients:
         await client.close()
+
+
+async def test_snapshots_do_not_wait_for_the_documents(settings: Settings) -> None:
+    """MongoDB hangs: matches are saved to Redis all the same, and what was to be written there is written later."""
+    async with serving(settings) as app:
+        assert app.stores is not None
+        documents, real = app.stores.documents, app.stores.documents.save_match
+        hang = asyncio.Event()
+
+        async def hanging(doc: Mapping[str, Any]) -> bool:
+            await hang.wait()
+            return await real(doc)
+
+        documents.save_match = hanging  # type: ignore[method-assign]
+        alice = await RawClient.open(app, "alice")
+        joined = await alice.join("board")
+        for _ in range(3):
+            before = app.metrics.value("snapshots_total", outcome="saved")
+            await alice.act(joined.channel, "move", 1)
+            await eventually(lambda before=before: app.metrics.value("snapshots_total", outcome="saved") > before)
+        hang.set()
+        document = await eventually(lambda: documents.get_match(joined.info.match))
+        assert document["player_ids"] == ["alice"]
+        await alice.close()
+
+
+async def test_an_end_is_written_when_the_documents_are_back(settings: Settings) -> None:
+    """The snapshot stays until the final document is stored."""
+    async with serving(settings) as app:
+        assert app.stores is not None
+        stores, real = app.stores, app.stores.documents.match_ended
+        away = True
+
+        async def failing(match_id: str, **fields: Any) -> bool:
+            if away:
+                raise StoreUnavailable
+            return await real(match_id, **fields)
+
+        stores.documents.match_ended = failing  # type: ignore[method-assign]
+        alice = await RawClient.open(app, "alice")
+        joined = await alice.join("board")
+        await eventually(stores.snapshots.live)
+        await alice.act(joined.channel, "finish")
+        await asyncio.sleep(0.5)
+        assert await stores.snapshots.live() == [joined.info.match]
+        away = False
+
+        async def gone() -> bool:
+            return not await stores.snapshots.live()
+
+        await eventually(gone)
+        document = await stores.documents.get_match(joined.info.match)
+        assert document is not None
+        assert document["end_reason"] == "won"
+        await alice.close()

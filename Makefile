@@ -70,7 +70,7 @@ bench: $(DEV_STAMP) ## measure state and server costs as ratios to a calibration
 
 bench-peers: $(DEV_STAMP) ## the same game load against other servers, side by side (needs gcc; node for two of them)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
-	@if command -v npm >/dev/null; then npm ci --prefix benchmarks/peers --silent --no-audit --no-fund; else echo "no npm: without the Node peers"; fi
+	@if command -v npm >/dev/null; then npm install --prefix benchmarks/peers --no-save --silent --no-audit --no-fund; else echo "no npm: without the Node peers"; fi
 	@$(BIN)/python -m benchmarks.peers $(ARGS)
 
 load: $(DEV_STAMP) ## locust against a server it starts itself (USERS=200 TIME=60s RATE=10), report in loadtests/reports/

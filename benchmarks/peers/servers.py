@@ -43,7 +43,7 @@ class Peer:
         if shutil.which(program) is None:
             return f"{program} is not there"
         if program.endswith("node") and not (HERE / "node_modules" / "ws").exists():
-            return "its packages are not installed: npm ci in benchmarks/peers"
+            return "its packages are not installed: npm install in benchmarks/peers"
         return None
 
 

@@ -47,6 +47,14 @@ def cores() -> tuple[str | None, str | None]:
     return (str(usable[0]), str(usable[1])) if len(usable) > 1 else (None, None)
 
 
+def move_stores(server: psutil.Process) -> None:
+    """The embedded stores inherit the server's core; in production they are elsewhere, so they go to the other one."""
+    core = cores()[1]
+    if core is not None:
+        for child in server.children(recursive=True):
+            child.cpu_affinity([int(core)])
+
+
 def cpu_seconds(process: psutil.Process) -> float:
     """User and system time of the process."""
     times = process.cpu_times()
@@ -91,6 +99,7 @@ def measure_rooms(report: Report, room: int, game: str, *, clients: int, seconds
         environment = {"GAMESERVER__AUTH__SECRET": secret}
         with running_server([str(HERE / "games.py")], log, cores=cores()[0], environment=environment) as (url, process):
             server = psutil.Process(process.pid)
+            move_stores(server)
             shared: dict[str, Any] = {"game": game, "clients": clients, "seconds": seconds, "warm_up": warm_up}
             listening, acting = observe(server, url, secret, [0, INPUTS_PER_SECOND], **shared)
             memory = server.memory_info().rss / 1e6

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import resource
 import shutil
 import signal
@@ -22,6 +21,7 @@ import psutil
 
 from benchmarks.peers.servers import HERE, Peer, free_port, peers, start, write_connections
 from benchmarks.report import RESULTS, machine
+from benchmarks.server import cores, cpu_seconds, move_stores
 from loadtests.run import stop
 
 LOAD = HERE / "build" / "load"
@@ -81,12 +81,6 @@ def build_load() -> None:
         subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-o", str(LOAD), str(source)], check=True)
 
 
-def cores() -> tuple[str | None, str | None]:
-    """One core for the server, one for the load."""
-    usable = sorted(os.sched_getaffinity(0))
-    return (str(usable[0]), str(usable[1])) if len(usable) > 1 else (None, None)
-
-
 @contextlib.contextmanager
 def running(peer: Peer, room: int) -> Iterator[tuple[int, psutil.Process, Path]]:
     """A fresh server; gone when the block ends."""
@@ -94,15 +88,11 @@ def running(peer: Peer, room: int) -> Iterator[tuple[int, psutil.Process, Path]]
         folder, port = Path(name), free_port()
         process = start(peer, port, room, folder, cores()[0])
         try:
-            yield port, psutil.Process(process.pid), folder
+            server = psutil.Process(process.pid)
+            move_stores(server)
+            yield port, server, folder
         finally:
             stop(process)
-
-
-def cpu_seconds(process: psutil.Process) -> float:
-    """User and system time."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 def measure(peer: Peer, case: Case, *, seconds: float, warm_up: float) -> Result:

@@ -11,6 +11,7 @@ from gameserver.client.errors import (
     error_from,
 )
 from gameserver.client.room import CloseReason, Room
+from gameserver.state import to_plain
 
 __all__ = [
     "AnswerTimeout",
@@ -23,4 +24,5 @@ __all__ = [
     "ServerError",
     "ServerUnreachable",
     "error_from",
+    "to_plain",
 ]

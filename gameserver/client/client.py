@@ -180,7 +180,7 @@ class Client:
 
     # --- rooms --------------------------------------------------------------------------------------------------------
     async def join_or_create(self, game: str, options: dict[str, Any] | None = None) -> Room:
-        """Enter a match of this game that has a free seat, or a new one made with `options`."""
+        """Enter a match of this game with a free seat that was made with the same `options`, or make a new one."""
         return await self._joined("game", game, options, spectate=False)
 
     async def create(self, game: str, options: dict[str, Any] | None = None) -> Room:

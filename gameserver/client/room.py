@@ -70,7 +70,7 @@ class Room:
 
         Read it like the author's classes: `room.state.ships["alice"].x`, `for ship in room.state.ships.values()`.
         What you may not see is absent from a map and None in a field or list. Do not keep parts of it over an
-        `await`: ask `room.state` again.
+        `await`: ask `room.state` again, or take a copy with `to_plain(room.state)` (dicts, lists and values).
         """
         return self._core.mirror.root
 
@@ -121,7 +121,10 @@ class Room:
 
     @property
     def unacknowledged(self) -> int:
-        """How many of your actions the server has not answered, those that wait to be sent included."""
+        """How many of your actions the server has not answered, those that wait to be sent included.
+
+        Of those that you sent without waiting it acknowledges only every sixteenth: up to fifteen are normal.
+        """
         return self._core.unacknowledged + self._core.waiting
 
     @property

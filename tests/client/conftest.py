@@ -19,8 +19,10 @@ from tests.client.games import Counter
 Connect = Callable[..., Awaitable[Client]]
 
 
-def token(user: str) -> str:
-    return issue_token(DEVELOPMENT_SECRET, user, Role.PLAYER, name=user.title(), now=time.time(), ttl_seconds=600)
+def token(user: str, *, ttl_seconds: float = 600) -> str:
+    return issue_token(
+        DEVELOPMENT_SECRET, user, Role.PLAYER, name=user.title(), now=time.time(), ttl_seconds=ttl_seconds
+    )
 
 
 @pytest.fixture

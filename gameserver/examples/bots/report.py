@@ -52,7 +52,7 @@ class Report:
         """The state of things in one line."""
         return (
             f"{self.connected} bots in {len(self.matches)} matches · {self.actions + self.sent} actions · "
-            f"{self.events.total()} events · ack p50 / p99 {self.latency()}"
+            f"{self.events.total()} events · ack {self.latency()}"
             + (f" · {self.failures.total()} failures" if self.failures else "")
         )
 

@@ -132,10 +132,14 @@ class MirrorList(MirrorNode, Sequence[Any]):
     """A list, read like a list. An item that you may not see is None."""
 
     __slots__ = ("_items",)
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, node_id: int) -> None:
         super().__init__(node_id)
         self._items: list[Any] = []
+
+    def __eq__(self, other: object) -> bool:
+        return self._items == (other._items if isinstance(other, MirrorList) else other)
 
     def __getitem__(self, index: Any) -> Any:
         return self._items[index]

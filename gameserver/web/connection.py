@@ -31,9 +31,9 @@ from gameserver.protocol import (
     Ping,
     Request,
     decode_client,
-    encode_ack,
     encode_failure,
     encode_pong,
+    encode_refusal,
     encode_reply,
     encode_welcome,
     ws_frame,
@@ -192,8 +192,7 @@ class Connection:
         member = self._members.get(message.channel)
         if member is None:
             error = NotJoined(f"this connection has not joined channel {message.channel}")
-            result = [error.code, error.message, error.retryable]
-            self.write((ws_frame(encode_ack(message.channel, message.seq, 0, result, error=True)),))
+            self.write((ws_frame(encode_refusal(message.channel, message.seq, 0, error)),))
             return
         member.receive(message.seq, message.name, message.args, quiet=bool(message.flags))
 

@@ -126,6 +126,10 @@ class RedisSettings(PoolSection):
     url: RedisUrl = None
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "gs"
     timeout_seconds: Seconds = 5.0
+    journal_pool_max: Count = 16
+    journal_timeout_seconds: Seconds = 2.0
+    wait_replicas: CountOrZero = 0
+    wait_replicas_ms: Count = 500
 
 
 class MongoSettings(PoolSection):

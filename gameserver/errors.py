@@ -352,6 +352,30 @@ class SnapshotTooNew(GameServerError):
     code = "snapshot_too_new"
 
 
+class JournalCorrupt(SnapshotCorrupt):
+    """A match's journal, snapshot or token is damaged or has a gap."""
+
+    code = "journal_corrupt"
+
+
+class ClaimLost(GameServerError):
+    """Another node claimed the match."""
+
+    code = "claim_lost"
+
+
+class MatchExists(GameServerError):
+    """This match id is or was in use: choose another one."""
+
+    code = "match_exists"
+
+
+class MatchQuarantined(GameServerError):
+    """The match was set aside for an operator to look at."""
+
+    code = "match_quarantined"
+
+
 class DataFolderInUse(GameServerError):
     """Another server uses this data folder."""
 

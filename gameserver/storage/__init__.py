@@ -1,6 +1,14 @@
 """Storage: snapshots in Redis, documents in MongoDB, and both as child processes when none is configured."""
 
-from gameserver.errors import SnapshotCorrupt, SnapshotTooNew, StoreUnavailable
+from gameserver.errors import (
+    ClaimLost,
+    JournalCorrupt,
+    MatchExists,
+    MatchQuarantined,
+    SnapshotCorrupt,
+    SnapshotTooNew,
+    StoreUnavailable,
+)
 from gameserver.storage.codec import decode_snapshot, encode_snapshot
 from gameserver.storage.embedded import EmbeddedStores
 from gameserver.storage.journal_ports import (
@@ -27,18 +35,23 @@ from gameserver.storage.ports import (
     SnapshotStore,
 )
 from gameserver.storage.records import RecordWriter
+from gameserver.storage.redis_journal import RedisJournal, make_journal
 from gameserver.storage.redis_snapshots import RedisSnapshots
 from gameserver.storage.stores import Stores, open_stores
 
 __all__ = [
     "Append",
+    "ClaimLost",
     "Claimed",
     "DocumentStore",
     "EmbeddedStores",
     "InsertOutcome",
+    "JournalCorrupt",
     "JournalEntry",
     "JournalStore",
     "LeaseStore",
+    "MatchExists",
+    "MatchQuarantined",
     "MongoDocuments",
     "NodeInfo",
     "Outcome",
@@ -46,6 +59,7 @@ __all__ = [
     "RecordSink",
     "RecordWriter",
     "Recovered",
+    "RedisJournal",
     "RedisSnapshots",
     "RestoredSnapshot",
     "SnapshotCorrupt",
@@ -59,6 +73,7 @@ __all__ = [
     "decode_snapshot",
     "encode_snapshot",
     "from_document",
+    "make_journal",
     "open_stores",
     "to_document",
 ]

@@ -10,7 +10,15 @@ from gameserver.errors import GameServerError, close_code_table
 
 DOCS = Path(__file__).parents[2] / "docs" / "protocol.md"
 # Never sent to a client: they concern the server's operator or the game's author.
-UNSENT = {"config_invalid", "data_folder_in_use", "snapshot_corrupt", "snapshot_too_new", "state_invalid"}
+UNSENT = {
+    "claim_lost",
+    "config_invalid",
+    "data_folder_in_use",
+    "journal_corrupt",
+    "snapshot_corrupt",
+    "snapshot_too_new",
+    "state_invalid",
+}
 
 
 def error_classes(error: type[GameServerError] = GameServerError) -> list[type[GameServerError]]:

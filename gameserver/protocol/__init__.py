@@ -17,6 +17,7 @@ from gameserver.protocol.decode import decode_client, decode_server
 from gameserver.protocol.encode import (
     EMPTY_ARRAY,
     NIL,
+    encode_action,
     encode_ack,
     encode_client,
     encode_closed,
@@ -99,6 +100,7 @@ __all__ = [
     "decode_client",
     "decode_server",
     "encode_ack",
+    "encode_action",
     "encode_client",
     "encode_closed",
     "encode_error",

@@ -46,11 +46,13 @@ class Hello(msgspec.Struct, array_like=True, tag=1, forbid_unknown_fields=True, 
 
 
 class Resume(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """Where a client that lost its connection wants to go on: `[session, epoch, version]`."""
+    """Where a client that lost its connection wants to go on: `[session, epoch, version, events_version]`."""
 
     session: Name
     epoch: Number
     version: Number
+    events_version: Number | None = None
+    """The version of the last EVENTS message it has; None: it has all up to its position."""
 
 
 class JoinDetails(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

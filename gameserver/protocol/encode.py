@@ -36,6 +36,11 @@ def encode_client(message: ClientMessage) -> bytes:
     return _encode(message)
 
 
+def encode_action(channel: int, seq: int, name: str | int, args: bytes, flags: int = 0) -> bytes:
+    """ACTION with arguments that are encoded already: what is sent again on another channel is the same to the bit."""
+    return b"".join((b"\x96", _encode((3, channel, seq, name))[1:], args, _encode(flags)))
+
+
 def encode_welcome(info: Mapping[str, Any] | msgspec.Struct) -> bytes:
     """WELCOME: `info` as in `WelcomeInfo`."""
     return _encode((1, info))

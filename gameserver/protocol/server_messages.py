@@ -54,7 +54,9 @@ class JoinedInfo(msgspec.Struct, frozen=True, kw_only=True):
     tick_hz: float = 0
     window: int = 64
     seq: int = 0
-    """The last `seq` of this session that the match has applied: the next action carries the one after it."""
+    """The last `seq` of this session that the match has: a new action carries the one after it. No acknowledgement."""
+    events_version: int = 0
+    """EVENTS of higher versions follow, lower ones do not: what the client names when it comes back."""
 
 
 class Joined(msgspec.Struct, array_like=True, tag=2, frozen=True):

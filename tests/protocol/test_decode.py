@@ -53,7 +53,7 @@ messages = st.one_of(
         numbers,
         st.sampled_from(["match", "game", "create"]),
         names,
-        st.builds(JoinDetails, maps, st.booleans(), st.none() | st.builds(Resume, names, numbers, numbers)),
+        st.builds(JoinDetails, maps, st.booleans(), st.none() | st.builds(Resume, names, numbers, numbers, st.none() | numbers)),
     ),
     st.builds(
         Action,
@@ -117,6 +117,8 @@ def test_a_quiet_action_says_so():
 def test_a_join_shows_its_details():
     join = decode_client(pack([2, 1, "match", "m", {"options": {"a": 1}, "spectate": True, "resume": ["s", 2, 3]}]))
     assert (join.options, join.spectate, join.resume) == ({"a": 1}, True, Resume("s", 2, 3))
+    join = decode_client(pack([2, 1, "match", "m", {"resume": ["s", 2, 3, 1]}]))
+    assert join.resume == Resume("s", 2, 3, events_version=1)
 
 
 def test_a_hello_does_not_show_its_token():
@@ -157,6 +159,8 @@ def test_a_hello_does_not_show_its_token():
         ([2, 1, "game", "a", {"spectate": 1}], errors.FieldInvalid, "join.details.spectate"),
         ([2, 1, "game", "a", {"resume": ["s", 1]}], errors.FieldInvalid, "join.details.resume"),
         ([2, 1, "game", "a", {"resume": ["s", 1, -1]}], errors.FieldInvalid, r"join.details.resume\[2\]"),
+        ([2, 1, "game", "a", {"resume": ["s", 1, 1, "x"]}], errors.FieldInvalid, r"join.details.resume\[3\]"),
+        ([2, 1, "game", "a", {"resume": ["s", 1, 1, 1, 1]}], errors.FieldInvalid, "join.details.resume"),
         ([3, 0, 0, "a"], errors.FieldInvalid, "action.seq: expected `int` >= 1"),
         ([3, 0, 2**53, "a"], errors.FieldInvalid, "action.seq"),
         ([3, 1.0, 1, "a"], errors.FieldInvalid, "action.channel: expected `int`, got `float`"),

@@ -25,6 +25,8 @@ from gameserver.cluster import (
     GameRegistry,
     Host,
     HostLimits,
+    JournalPolicy,
+    JournalWriter,
     LoopClock,
     Meters,
     OpenGate,
@@ -32,6 +34,7 @@ from gameserver.cluster import (
     Services,
     SnapshotPolicy,
     Snapshotter,
+    claim_all,
     load_all,
 )
 from gameserver.errors import ConfigError
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gameserver")
 
+LOCAL_NODE = "local"  # embedded stores have one user: who comes after a crash is the same node
 LAG_PROBE_SECONDS = 0.25
 EXIT_GRACE_SECONDS = 1.5
 CLOSE_SECONDS = 3.0  # how long clients have to answer the close; they are told at the same time
@@ -64,6 +68,7 @@ class Application:
         if not len(self.registry):
             raise ConfigError("There is no game to run.")
         self.host = Host(self.registry, HostLimits(matches_max=settings.limits.matches_max))
+        self.node = settings.server.node_id or LOCAL_NODE
         self.stores: Stores | None = None
         self.web: WebServer | None = None
         self._hosting = False
@@ -91,7 +96,17 @@ class Application:
         stores = self.stores = await open_stores(settings, metrics)
         clock = LoopClock()
         policy = SnapshotPolicy(settings.match.snapshot_interval_seconds, settings.match.snapshot_idle_seconds)
-        snapshotter = Snapshotter(stores.snapshots, clock, policy)
+        match = settings.match
+        writer = JournalWriter(
+            stores.journal,
+            clock,
+            JournalPolicy(
+                interval_seconds=match.journal_interval_ms / 1000,
+                gate_timeout_seconds=match.gate_timeout_seconds,
+                unjournaled_seconds_max=match.unjournaled_ms_max / 1000,
+            ),
+        )
+        snapshotter = Snapshotter(stores.snapshots, clock, policy, writer)
         archive = Archive(stores.documents, snapshotter, clock)
         limits = settings.limits
         services = Services(
@@ -102,10 +117,12 @@ class Application:
             meters=Meters(metrics),
             keeper=self.host,
         )
-        self.host.attach(services, snapshotter, archive)
+        self.host.attach(services, snapshotter, archive, writer, self.node)
         self._hosting = True
+        writer.start()
         found = await load_all(stores.snapshots)
         restored = sum(self.host.restore_match(one) is not None for one in found)
+        restored += await claim_all(stores.journal, self.host, self.node)
         snapshotter.start()
         self._lag_probe = asyncio.create_task(self._probe_lag(), name="loop lag probe")
         self.web = WebServer(

@@ -1,1 +1,1 @@
-
+"""Background work beside matches: its room in the import table. Nothing needs it yet."""

@@ -132,5 +132,6 @@ class RecordSink(Protocol):
         """Queue one record; returns at once. HIGH ones are written at once, the rest by size or by time.
 
         `key` makes it idempotent: a second record with the same key is dropped by the store. False: the queue is full
-        and the record was dropped (and counted). `on_done` is called once the store has it. Data that cannot be stored raises `RequestInvalid`.
+        and the record was dropped (and counted). `on_done` is called once the store has it, or refuses it for good.
+        Data that cannot be stored raises `RequestInvalid`.
         """

@@ -37,7 +37,7 @@ class Journaled(Harness):
         return output
 
     def recovered(self, game: Any) -> Match:
-        records = [record for record in decode_records(encode_records(self.records))]
+        records = decode_records(encode_records(self.records))
         return Match.restore(
             game, msgspec.msgpack.decode(self.first), now=self.now, wall=WALL, epoch=1, journal=records, journaled=True
         )

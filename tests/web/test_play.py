@@ -204,7 +204,7 @@ async def test_the_end_of_a_match(app: Application, connect: Opener) -> None:
     async def put_away() -> Any:
         document = await stores.documents.get_match(joined.info.match)
         ended = document is not None and document["status"] == "ended"
-        return document if ended and not await stores.snapshots.live() else None
+        return document if ended and not await stores.journal.owned() else None
 
     document = await eventually(put_away)
     assert document["end_reason"] == "won"

@@ -214,14 +214,14 @@ async def test_an_end_is_written_when_the_documents_are_back(settings: Settings)
         stores.documents.match_ended = failing  # type: ignore[method-assign]
         alice = await RawClient.open(app, "alice")
         joined = await alice.join("board")
-        await eventually(stores.snapshots.live)
+        await eventually(stores.journal.owned)
         await alice.act(joined.channel, "finish")
         await asyncio.sleep(0.5)
-        assert await stores.snapshots.live() == [joined.info.match]
+        assert [match.match_id for match in await stores.journal.owned()] == [joined.info.match]
         away = False
 
         async def gone() -> bool:
-            return not await stores.snapshots.live()
+            return not await stores.journal.owned()
 
         await eventually(gone)
         document = await stores.documents.get_match(joined.info.match)

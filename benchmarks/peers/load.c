@@ -218,6 +218,16 @@ static int find_action(const uint8_t *payload, size_t size, const char *name) {
     return -1;
 }
 
+static const uint8_t *skip_uint(const uint8_t *at) {
+    return at + (at[0] < 0x80 ? 1 : at[0] == 0xCC ? 2 : at[0] == 0xCD ? 3 : at[0] == 0xCE ? 5 : 9);
+}
+
+/* [5, channel, epoch, version, [event, …]] */
+static uint64_t count_events(const uint8_t *payload) {
+    const uint8_t *at = skip_uint(skip_uint(skip_uint(payload + 2)));
+    return at[0] == 0xDC ? (uint64_t)(at[1] << 8 | at[2]) : (uint64_t)(at[0] & 0x0F);
+}
+
 static void on_gs(struct client *client, const uint8_t *payload, size_t size) {
     uint8_t body[2048];
     size_t length = 0;
@@ -241,12 +251,9 @@ static void on_gs(struct client *client, const uint8_t *payload, size_t size) {
         frames += (uint64_t)measuring;
         if (mode == PLAY) look_for_mark(client, payload, size);
         return;
-    case 5:
-        events += (uint64_t)measuring;
+    case 5: /* one message may carry several events: they count one by one */
+        if (measuring) events += count_events(payload);
         look_for_mark(client, payload, size);
-        return;
-    case 6:
-        if (size > 5 && payload[0] == 0x96 && mode == PLAY) return;
         return;
     case 7:
     case 10:

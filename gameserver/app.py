@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -52,10 +53,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gameserver")
 
-LOCAL_NODE = "local"  # embedded stores have one user: who comes after a crash is the same node
 LAG_PROBE_SECONDS = 0.25
 EXIT_GRACE_SECONDS = 1.5
 CLOSE_SECONDS = 3.0  # how long clients have to answer the close; they are told at the same time
+
+
+def default_node_id(settings: Settings) -> str:
+    """The same after a restart, so that a node may claim at once what it ran before it was killed."""
+    if settings.redis.url is None:
+        return "local"  # an embedded store has one user
+    return f"{socket.gethostname()}:{settings.server.port}"
 
 
 class Application:
@@ -68,7 +75,7 @@ class Application:
         if not len(self.registry):
             raise ConfigError("There is no game to run.")
         self.host = Host(self.registry, HostLimits(matches_max=settings.limits.matches_max))
-        self.node = settings.server.node_id or LOCAL_NODE
+        self.node = settings.server.node_id or default_node_id(settings)
         self.stores: Stores | None = None
         self.web: WebServer | None = None
         self._hosting = False

@@ -24,9 +24,10 @@ def free_port() -> int:
 
 
 class ServerProcess:
-    """`gameserver run`, with the example games, on the stores of the tests. The same port at every start."""
+    """`gameserver run`, with the examples or `games`, on the stores of the tests. The same port at every start."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, games: tuple[str, ...] = ()) -> None:
+        self._games = games
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
@@ -45,7 +46,7 @@ class ServerProcess:
     async def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "gameserver", "run",
+                sys.executable, "-m", "gameserver", "run", *self._games,
                 cwd=self._folder, env=self._environment, stdout=log, stderr=log,
             )  # fmt: skip
         async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as http:

@@ -17,8 +17,8 @@ from gameserver.protocol.decode import decode_client, decode_server
 from gameserver.protocol.encode import (
     EMPTY_ARRAY,
     NIL,
-    encode_action,
     encode_ack,
+    encode_action,
     encode_client,
     encode_closed,
     encode_error,

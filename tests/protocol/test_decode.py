@@ -46,6 +46,7 @@ values = st.recursive(
     max_leaves=12,
 )
 maps = st.dictionaries(st.text(max_size=8), values, max_size=4)
+resumes = st.builds(Resume, names, numbers, numbers, st.none() | numbers)
 messages = st.one_of(
     st.builds(Hello, st.just(1), st.none() | st.text(max_size=50), maps),
     st.builds(
@@ -53,7 +54,7 @@ messages = st.one_of(
         numbers,
         st.sampled_from(["match", "game", "create"]),
         names,
-        st.builds(JoinDetails, maps, st.booleans(), st.none() | st.builds(Resume, names, numbers, numbers, st.none() | numbers)),
+        st.builds(JoinDetails, maps, st.booleans(), st.none() | resumes),
     ),
     st.builds(
         Action,

@@ -47,6 +47,14 @@ class RedisCalls:
         self._redis = redis
         self._deadline_seconds = deadline_seconds
         self._metrics = metrics or Metrics()
+        self._given_up: set[asyncio.Task[list[Any]]] = set()
+
+    async def close(self) -> None:
+        """Close the connections; what was given up ends."""
+        for task in self._given_up:
+            task.cancel()
+        await asyncio.gather(*self._given_up, return_exceptions=True)
+        await self._redis.aclose()
 
     async def run(
         self, commands: Sequence[Command], *, atomic: bool = False, errors: bool = False, extra_seconds: float = 0.0
@@ -58,12 +66,7 @@ class RedisCalls:
         """
         try:
             with redis_errors():
-                # One deadline over all of it: waiting for a connection, connecting, writing, each answer.
-                async with asyncio.timeout(self._deadline_seconds + extra_seconds):
-                    answers = await self._run(commands, atomic=atomic)
-                    if any(isinstance(answer, NoScriptError) for answer in answers):
-                        await self._load_scripts(commands)
-                        answers = await self._run(commands, atomic=atomic)
+                answers = await self._in_time(commands, atomic, self._deadline_seconds + extra_seconds)
                 refused = next((answer for answer in answers if isinstance(answer, RedisError)), None)
                 if refused is not None and not errors:
                     raise refused
@@ -75,6 +78,36 @@ class RedisCalls:
     async def run_script(self, name: str, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
         """Run one script."""
         return (await self.run([script(name, keys, args)]))[0]
+
+    async def _in_time(self, commands: Sequence[Command], atomic: bool, seconds: float) -> list[Any]:
+        """One deadline over all of it: waiting for a connection, connecting, writing, each answer.
+
+        In a task of its own, which is left alone when it does not end: redis-py has been seen to lose a cancellation
+        and to go on until its own timeouts (when a connection became free at the same moment).
+        """
+        task = asyncio.create_task(self._load_and_run(commands, atomic=atomic))
+        try:
+            await asyncio.wait((task,), timeout=seconds)
+        finally:
+            if not task.done():
+                task.cancel()
+                self._given_up.add(task)
+                task.add_done_callback(self._ended)
+        if not task.done():
+            raise TimeoutError(f"no answer for {seconds:g} s")
+        return task.result()
+
+    def _ended(self, task: asyncio.Task[list[Any]]) -> None:
+        self._given_up.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: the caller was told long ago that the outcome is unknown
+
+    async def _load_and_run(self, commands: Sequence[Command], *, atomic: bool) -> list[Any]:
+        answers = await self._run(commands, atomic=atomic)
+        if any(isinstance(answer, NoScriptError) for answer in answers):
+            await self._load_scripts(commands)
+            answers = await self._run(commands, atomic=atomic)
+        return answers
 
     async def _run(self, commands: Sequence[Command], *, atomic: bool) -> list[Any]:
         async with self._redis.pipeline(transaction=atomic) as pipe:

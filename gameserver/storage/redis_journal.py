@@ -78,7 +78,6 @@ class RedisJournal(RedisLeases):
         by_shard: bool = False,
         metrics: Metrics | None = None,
     ) -> None:
-        self._redis = redis
         self._metrics = metrics or Metrics()
         super().__init__(RedisCalls(redis, deadline_seconds=deadline_seconds, metrics=self._metrics), prefix=prefix)
         self._replicas, self._replicas_ms = wait_replicas, wait_replicas_ms
@@ -88,7 +87,7 @@ class RedisJournal(RedisLeases):
 
     async def close(self) -> None:
         """Close its connections."""
-        await self._redis.aclose()
+        await self._calls.close()
 
     def key(self, match_id: str, kind: str) -> str:
         """`gs:{s17}:<match>:<kind>`."""
@@ -314,11 +313,12 @@ def make_journal(url: str, settings: RedisSettings, metrics: Metrics | None = No
     it: clients belong to the loop that they were first used in.
     """
     timeout = settings.journal_timeout_seconds
+    answer = timeout + (settings.wait_replicas_ms / 1000 if settings.wait_replicas else 0)
     own = settings.model_copy(
         update={
             "pool_max": settings.journal_pool_max,
             "pool_wait_seconds": timeout,
-            "timeout_seconds": timeout + (settings.wait_replicas_ms / 1000 if settings.wait_replicas else 0),
+            "timeout_seconds": answer,
             "connect_timeout_seconds": min(timeout, settings.connect_timeout_seconds),
         }
     )

@@ -35,13 +35,15 @@ from gameserver.cluster import (
     Services,
     SnapshotPolicy,
     Snapshotter,
+    Stuck,
+    Watchdog,
     claim_all,
     load_all,
 )
 from gameserver.errors import ConfigError
 from gameserver.logs import configure_logging
 from gameserver.metrics import Metrics
-from gameserver.storage import open_stores
+from gameserver.storage import mark_suspect, open_stores
 from gameserver.web import WebServer
 
 if TYPE_CHECKING:
@@ -182,6 +184,13 @@ class Application:
                 log.error("stores_not_closed", reason="they do not answer; embedded ones are killed with the server")
             log.info("server_stopped", seconds=round(time.monotonic() - started, 2))
 
+    def mark_suspect(self, stuck: Stuck) -> None:
+        """Called by the watchdog, in a thread of its own, while the loop stands still."""
+        if self.stores is not None:
+            reason = f"{stuck.method} did not return for {stuck.seconds:.1f} s"
+            prefix = self.settings.redis.prefix
+            mark_suspect(self.stores.redis_url, prefix, stuck.match_id, self.node, stuck.epoch, reason)
+
     async def _probe_lag(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -207,6 +216,8 @@ async def serve(application: Application, on_started: Callable[[Application], No
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    watchdog = Watchdog(application.settings.server.watchdog_seconds, application.mark_suspect)
+    watchdog.start(loop)
     try:
         await application.start()
         if on_started is not None:
@@ -217,6 +228,7 @@ async def serve(application: Application, on_started: Callable[[Application], No
             raise
     finally:
         await application.stop()
+        watchdog.stop()
 
 
 def exit_at_the_latest(seconds: float) -> None:

@@ -92,6 +92,7 @@ class ServerSettings(Section):
     mode: Mode = "development"
     node_id: OptionalText = None
     drain_seconds: Seconds = 8.0
+    watchdog_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 5.0
 
 
 class AuthSettings(Section):

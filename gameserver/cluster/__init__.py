@@ -14,6 +14,7 @@ from gameserver.cluster.ports import Clock, EffectSink, LoopClock, Receiver
 from gameserver.cluster.recovery import claim_all
 from gameserver.cluster.services import Keeper, Services
 from gameserver.cluster.snapshots import Found, SnapshotPolicy, Snapshotter, load_all
+from gameserver.cluster.watchdog import Stuck, Watchdog
 from gameserver.match import Game, User
 
 __all__ = [
@@ -44,7 +45,9 @@ __all__ = [
     "Services",
     "SnapshotPolicy",
     "Snapshotter",
+    "Stuck",
     "User",
+    "Watchdog",
     "claim_all",
     "load_all",
 ]

@@ -38,6 +38,7 @@ from gameserver.storage.records import RecordWriter
 from gameserver.storage.redis_journal import RedisJournal, make_journal
 from gameserver.storage.redis_snapshots import RedisSnapshots
 from gameserver.storage.stores import Stores, open_stores
+from gameserver.storage.suspects import mark_suspect
 
 __all__ = [
     "Append",
@@ -74,6 +75,7 @@ __all__ = [
     "encode_snapshot",
     "from_document",
     "make_journal",
+    "mark_suspect",
     "open_stores",
     "to_document",
 ]

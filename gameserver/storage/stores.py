@@ -46,6 +46,11 @@ class Stores:
         self.warnings: list[str] = []
         self._probes = {"redis": _Probe(self._ping_redis), "mongo": _Probe(self._ping_mongo)}
 
+    @property
+    def redis_url(self) -> str:
+        """Where Redis is, the configured one or the embedded one."""
+        return self._urls["redis"]
+
     async def open(self, settings: Settings) -> None:
         """Connect, make indexes, judge the set-up, begin to write records."""
         await asyncio.gather(self._open_redis(settings), self._open_mongo())

@@ -26,7 +26,7 @@ def free_port() -> int:
 class ServerProcess:
     """`gameserver run`, with the examples or `games`, on the stores of the tests. The same port at every start."""
 
-    def __init__(self, settings: Settings, folder: Path, games: tuple[str, ...] = ()) -> None:
+    def __init__(self, settings: Settings, folder: Path, games: tuple[str, ...] = (), **values: str) -> None:
         self._games = games
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -40,6 +40,7 @@ class ServerProcess:
             "GAMESERVER__REDIS__URL": settings.redis.url.get_secret_value(),
             "GAMESERVER__MONGO__URL": settings.mongo.url.get_secret_value(),
             "GAMESERVER__MONGO__DATABASE": settings.mongo.database,
+            **values,
         }
         self._process: asyncio.subprocess.Process | None = None
 
@@ -62,8 +63,17 @@ class ServerProcess:
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop it and return its exit code; it has ten seconds."""
+        self.send(number)
+        return await self.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
         assert self._process is not None
         self._process.send_signal(number)
+
+    async def wait(self) -> int:
+        """Its exit code; it has ten seconds to end."""
+        assert self._process is not None
         async with asyncio.timeout(STOP_SECONDS):
             return await self._process.wait()
 

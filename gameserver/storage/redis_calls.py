@@ -86,21 +86,17 @@ class RedisCalls:
         and to go on until its own timeouts (when a connection became free at the same moment).
         """
         task = asyncio.create_task(self._load_and_run(commands, atomic=atomic))
+        task.add_done_callback(_seen)
         try:
             await asyncio.wait((task,), timeout=seconds)
         finally:
             if not task.done():
                 task.cancel()
                 self._given_up.add(task)
-                task.add_done_callback(self._ended)
+                task.add_done_callback(self._given_up.discard)
         if not task.done():
             raise TimeoutError(f"no answer for {seconds:g} s")
         return task.result()
-
-    def _ended(self, task: asyncio.Task[list[Any]]) -> None:
-        self._given_up.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen: the caller was told long ago that the outcome is unknown
 
     async def _load_and_run(self, commands: Sequence[Command], *, atomic: bool) -> list[Any]:
         answers = await self._run(commands, atomic=atomic)
@@ -120,3 +116,9 @@ class RedisCalls:
         names = [path.name.removesuffix(".lua") for path in (resources.files("gameserver.storage") / "lua").iterdir()]
         loads = [("SCRIPT LOAD", script_text(name)) for name in names if script_sha(name) in wanted]
         await self._run(loads, atomic=False)
+
+
+def _seen(task: asyncio.Task[list[Any]]) -> None:
+    """Whoever asked may be gone: nobody need be told then what became of it."""
+    if not task.cancelled():
+        task.exception()

@@ -31,6 +31,7 @@ from gameserver.cluster import (
     LoopClock,
     Meters,
     OpenGate,
+    RecentLimits,
     RecordEffects,
     Services,
     SnapshotPolicy,
@@ -125,6 +126,7 @@ class Application:
             effects=RecordEffects(stores.records, clock),
             meters=Meters(metrics),
             keeper=self.host,
+            recent=RecentLimits(match.resume_frames_max, match.resume_bytes_max),
         )
         self.host.attach(services, snapshotter, archive, writer, self.node)
         self._hosting = True

@@ -169,6 +169,8 @@ class MatchSettings(Section):
 
     snapshot_interval_seconds: Seconds = 10.0
     snapshot_idle_seconds: Seconds = 1.0
+    resume_frames_max: CountOrZero = 128
+    resume_bytes_max: CountOrZero = 262_144
     journal_interval_ms: Annotated[int, Field(ge=1, le=10_000)] = 100
     gate_timeout_seconds: Seconds = 5.0
     unjournaled_ms_max: Annotated[int, Field(ge=1_000)] = 30_000

@@ -12,6 +12,7 @@ from gameserver.cluster.member import Flow, Member
 from gameserver.cluster.meters import Meters
 from gameserver.cluster.ports import Clock, EffectSink, LoopClock, Receiver
 from gameserver.cluster.recovery import claim_all
+from gameserver.cluster.recent import RecentLimits
 from gameserver.cluster.services import Keeper, Services
 from gameserver.cluster.snapshots import Found, SnapshotPolicy, Snapshotter, load_all
 from gameserver.cluster.watchdog import Stuck, Watchdog
@@ -41,6 +42,7 @@ __all__ = [
     "NoEffects",
     "OpenGate",
     "Receiver",
+    "RecentLimits",
     "RecordEffects",
     "Services",
     "SnapshotPolicy",

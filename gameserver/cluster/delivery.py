@@ -17,10 +17,12 @@ from gameserver.protocol import (
 )
 
 if TYPE_CHECKING:
-    from gameserver.match import MatchOutput
+    from collections.abc import Iterable
+
+    from gameserver.match import EventBatch, MatchOutput
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Segments:
     """The frames of one flush. A connection gets its private parts, then the shared frame that commits the version."""
 
@@ -31,6 +33,7 @@ class Segments:
     for_everyone: bool = False  # is there anything in the shared frame that all must have?
     private: dict[str, list[bytes]] = field(default_factory=dict)  # viewer → PART frames
     private_low: dict[str, list[bytes]] = field(default_factory=dict)  # … that hold nothing but LOW events
+    private_bytes: int = 0  # of all of them, each counted once
     applied_slots: frozenset[int] = frozenset()
     _shared: bytes | None = None
     _shared_without_low: bytes | None = None
@@ -55,6 +58,25 @@ class Segments:
             self._shared_without_low = self._frame(kept)
         return self._shared_without_low
 
+    def frames_for(self, viewer: str, slot: int, *, low: bool) -> list[bytes]:
+        """Private first, shared last: it commits the version. Nothing at all where there is nothing for this viewer."""
+        private = self.private.get(viewer)
+        private_low = self.private_low.get(viewer) if low else None
+        if private is None and private_low is None:
+            if not self.for_everyone and slot not in self.applied_slots:
+                return []
+            frames = []
+        else:
+            frames = [*(private or ()), *(private_low or ())]
+        frames.append(self.shared() if low else self.shared_without_low())
+        return frames
+
+    def settle(self) -> None:
+        """Everyone has it: keep the frames, let go of what they were made of."""
+        self._shared_without_low = self.shared()
+        del self.output
+        self.events = []
+
     def _frame(self, events: list[Any]) -> bytes:
         out = self.output
         return ws_frame(
@@ -75,7 +97,9 @@ class Gated:
     """What waits for the gate: HIGH events by viewer, acknowledgements by session."""
 
     everyone: bytes | None = None
-    private: dict[str, list[bytes]] = field(default_factory=dict)
+    private: dict[str, bytes] = field(default_factory=dict)
+    """For viewers who see more than everyone does: all they see, in one message. A client that comes back names the
+    last message it has, so there must not be half of a version's events."""
     acks: dict[str, list[bytes]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -111,23 +135,56 @@ def build_segments(channel: int, output: MatchOutput) -> Segments:
 def build_gated(channel: int, output: MatchOutput) -> Gated:
     """Frame what the gate lets out."""
     gated = Gated()
-    for batch in output.gated_events:
-        payload = encode_events(channel, output.epoch, output.version, encode_event_list(batch.events))
-        frame = ws_frame(payload)
-        if batch.receivers is None:
-            gated.everyone = frame if gated.everyone is None else gated.everyone + frame
-        else:
-            _add(gated.private, batch.receivers, frame)
+    if output.gated_events:
+        _build_events(gated, channel, output)
     for ack in output.acks:
         payload = encode_ack(channel, ack.seq, ack.version, ack.result, error=ack.error)
         gated.acks.setdefault(ack.session_id, []).append(ws_frame(payload))
     return gated
 
 
+def _build_events(gated: Gated, channel: int, output: MatchOutput) -> None:
+    seen: dict[str, list[int]] = {}  # viewer → the batches that not everyone sees
+    shared = [number for number, batch in enumerate(output.gated_events) if batch.receivers is None]
+    for number, batch in enumerate(output.gated_events):
+        for viewer in batch.receivers or ():
+            seen.setdefault(viewer, []).append(number)
+    if shared:
+        gated.everyone = _events_frame(channel, output, shared)
+    built: dict[tuple[int, ...], bytes] = {}
+    for viewer, numbers in seen.items():
+        key = tuple(numbers)
+        frame = built.get(key)
+        if frame is None:
+            frame = built[key] = _events_frame(channel, output, sorted([*shared, *numbers]))
+        gated.private[viewer] = frame
+
+
+def _events_frame(channel: int, output: MatchOutput, numbers: list[int]) -> bytes:
+    events = [event for number in numbers for event in output.gated_events[number].events]
+    return ws_frame(encode_events(channel, output.epoch, output.version, encode_event_list(events)))
+
+
+def build_missed_events(
+    channel: int, epoch: int, kept: Iterable[tuple[int, EventBatch]], viewer: str, after: int, until: int
+) -> list[bytes]:
+    """HIGH events of the versions `after` < version ≤ `until` that this viewer may see, a frame for each version."""
+    versions: dict[int, list[Any]] = {}
+    for version, batch in kept:
+        if after < version <= until and (batch.receivers is None or viewer in batch.receivers):
+            versions.setdefault(version, []).extend(batch.events)
+    return [
+        ws_frame(encode_events(channel, epoch, version, encode_event_list(events)))
+        for version, events in versions.items()
+    ]
+
+
 def _part(segments: Segments, ops: bytes, events: list[Any] | None) -> bytes:
     out = segments.output
     encoded = EMPTY_ARRAY if events is None else encode_event_list(events)
-    return ws_frame(encode_part(segments.channel, out.epoch, out.version, ops, encoded))
+    frame = ws_frame(encode_part(segments.channel, out.epoch, out.version, ops, encoded))
+    segments.private_bytes += len(frame)
+    return frame
 
 
 def _add(frames: dict[str, list[bytes]], receivers: frozenset[str], frame: bytes) -> None:

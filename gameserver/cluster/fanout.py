@@ -15,7 +15,7 @@ from gameserver.cluster.member import Flow, Member
 from gameserver.errors import SlowConsumer, close_code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from gameserver.cluster.delivery import Gated, Segments
     from gameserver.match import MatchOutput
@@ -53,10 +53,12 @@ class Fanout:
         self.behind: set[Member] = set()
         self._low_max = limits.send_buffer_bytes_max // 2
 
-    def deliver(self, members: Iterable[Member], channel: int, output: MatchOutput, *, gated: bool, now: float) -> int:
+    def deliver(
+        self, members: Iterable[Member], channel: int, output: MatchOutput, *, gated: bool, now: float
+    ) -> Segments:
         """Write a flush to everyone who is live; with `gated`, what waited for the gate goes out in the same writes.
 
-        Answers the size of the frame that everyone gets.
+        Answers what was built for it.
         """
         segments = build_segments(channel, output)
         if gated and (output.gated_events or output.acks):
@@ -65,7 +67,7 @@ class Fanout:
             self._deliver_mixed(members, segments, None, now)
         else:
             self._deliver_shared(members, segments, now)
-        return len(segments.shared())
+        return segments
 
     def release(self, members: Iterable[Member], channel: int, output: MatchOutput) -> None:
         """Write what waited for the gate, after its patch has gone out."""
@@ -103,7 +105,7 @@ class Fanout:
             elif member.receiver.buffered_bytes() > self._low_max:
                 self._lagging(member, segments, late, now)
             else:
-                frames = _frames_for(segments, member, low=True)
+                frames = segments.frames_for(member.viewer, member.slot, low=True)
                 frames.extend(late)
                 self._write(member, frames)
 
@@ -119,7 +121,7 @@ class Fanout:
         dropped = segments.low_count + len(segments.private_low.get(member.viewer, ()))
         member.events_lost += dropped
         self.counts.low_events_dropped += dropped
-        frames = _frames_for(segments, member, low=False)
+        frames = segments.frames_for(member.viewer, member.slot, low=False)
         frames.extend(late)
         self._write(member, frames)
 
@@ -160,6 +162,11 @@ class Fanout:
         member.events_lost = 0
         self._write(member, frames)
 
+    def send_tail(self, member: Member, frames: Sequence[bytes]) -> None:
+        """What a member that came back has missed, then what was held: it is live from here on."""
+        member.flow = Flow.LIVE
+        self._write(member, [*frames, *member.take_held()])
+
     def take_counts(self) -> FanoutCounts:
         """What was counted since the last time."""
         counts, self.counts = self.counts, FanoutCounts()
@@ -188,22 +195,8 @@ class Fanout:
         member.receiver.abort(close_code_of(SlowConsumer), reason)
 
 
-def _frames_for(segments: Segments, member: Member, *, low: bool) -> list[bytes]:
-    """Private first, shared last: it commits the version. Nothing at all where there is nothing for this member."""
-    private = segments.private.get(member.viewer)
-    private_low = segments.private_low.get(member.viewer) if low else None
-    if private is None and private_low is None:
-        if not segments.for_everyone and member.slot not in segments.applied_slots:
-            return []
-        frames = []
-    else:
-        frames = [*(private or ()), *(private_low or ())]
-    frames.append(segments.shared() if low else segments.shared_without_low())
-    return frames
-
-
 def _gated_frames(gated: Gated, member: Member) -> list[bytes]:
-    frames = [] if gated.everyone is None else [gated.everyone]
-    frames.extend(gated.private.get(member.viewer, ()))
+    events = gated.private.get(member.viewer, gated.everyone)
+    frames = [] if events is None else [events]
     frames.extend(gated.acks.get(member.session_id, ()))
     return frames

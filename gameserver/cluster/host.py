@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.services import Services
     from gameserver.cluster.snapshots import Found, Snapshotter
     from gameserver.match import Game, User
+    from gameserver.protocol import Resume
     from gameserver.storage import Recovered, Token
 
 log = structlog.get_logger("gameserver.cluster")
@@ -242,11 +243,12 @@ class Host:
         *,
         options: dict[str, Any] | None = None,
         spectate: bool = False,
+        resume: Resume | None = None,
     ) -> Member:
         """A seat for this user: in the match `name`, in a match of the game `name`, or in a new one of it."""
         self._refuse_when_draining()
         if kind == "match":
-            return self.get(name).join(user, receiver, request, spectate=spectate)
+            return self.get(name).join(user, receiver, request, spectate=spectate, resume=resume)
         if kind == "create":
             return self.create_match(name, options).join(user, receiver, request, spectate=spectate)
         return self._join_or_create(name, options or {}, user, receiver, request, spectate=spectate)

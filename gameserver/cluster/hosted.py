@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from gameserver.cluster.delivery import build_missed_events
 from gameserver.cluster.gate import JournalGate
 from gameserver.cluster.member import Flow, Member
+from gameserver.cluster.recent import RecentFrames
 from gameserver.errors import (
     GameServerError,
     InternalError,
@@ -27,6 +29,7 @@ from gameserver.errors import (
 )
 from gameserver.match import MatchCounts, game_name
 from gameserver.protocol import encode_closed, encode_joined, encode_refusal, encode_state, pack, ws_frame
+from gameserver.session import Answer, Returning, decide_resume, events_position
 from gameserver.storage import SnapshotMeta, encode_snapshot
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.ports import Receiver
     from gameserver.cluster.services import Services
     from gameserver.match import Effect, Game, Match, MatchOutput, User
+    from gameserver.protocol import Resume
     from gameserver.storage import Token
 
 log = structlog.get_logger("gameserver.cluster")
@@ -77,6 +81,9 @@ class HostedMatch:
         self.closed = False
         self.journal = journal
         """Where its flushes are written before anything that must last leaves; None: snapshots are all it has."""
+        self.base_version = match.version  # what its epoch began with here
+        self.recent = RecentFrames(services.recent, match.version)
+        """What was sent lately, for players who come back."""
         self._strict = journal is not None and game.durability == "strict"
         self._gate: Gate = services.gate if journal is None else JournalGate(journal, strict=self._strict)
         self._waiting: deque[MatchOutput] = deque()  # what the gate holds
@@ -168,10 +175,19 @@ class HostedMatch:
             )  # fmt: skip
 
     # --- members -----------------------------------------------------------------------------------------------------
-    def join(self, user: User, receiver: Receiver, request: int, *, spectate: bool = False) -> Member:
-        """Take a seat; the joined message goes out with the flush of this turn. Raises what the game answers."""
+    def join(
+        self, user: User, receiver: Receiver, request: int, *, spectate: bool = False, resume: Resume | None = None
+    ) -> Member:
+        """Take a seat; the joined message goes out with the flush of this turn. Raises what the game answers.
+
+        With `resume` the session it names goes on, if it is there and this user's.
+        """
         if self.closed or self.match.ended is not None:
             raise MatchEnded
+        if resume is not None and not spectate:
+            member = self._come_back(user, receiver, request, resume)
+            if member is not None:
+                return member
         session_id = self._services.new_session_id()
         try:
             session = self.match.join(user, session_id, self._clock.now(), self._clock.wall(), spectate=spectate)
@@ -186,12 +202,59 @@ class HostedMatch:
         replaced = self.members.get(session.replaced) if session.replaced is not None else None
         if replaced is not None:
             self._detach(replaced, SessionReplaced(), reconnect=False)
-        member = Member(self, receiver, request, session, user.id)
-        self.members[session.id] = member
+        return self._arrive(
+            Member(self, receiver, request, session, user.id, events_version=self._released_version())
+        )
+
+    def _arrive(self, member: Member) -> Member:
+        self.members[member.session_id] = member
         self._arriving.append(member)
         self._everyone = None
         self._after()
         return member
+
+    def _come_back(self, user: User, receiver: Receiver, request: int, resume: Resume) -> Member | None:
+        """The session of a client that lost its connection goes on; None if it is not there for this user."""
+        match = self.match
+        returning = self._returning(user.id, resume)
+        if decide_resume(returning).answer is Answer.NO_SESSION:
+            return None
+        try:
+            session = match.reconnect(resume.session, self._clock.now(), self._clock.wall())
+        except GameServerError:
+            return None
+        except Exception as failure:  # noqa: BLE001 - see join
+            self._failed("reconnect", failure)
+            raise InternalError from None
+        finally:
+            self._after()
+        self._reserved.pop(user.id, None)
+        replaced = self.members.get(session.id)
+        if replaced is not None:  # the server has not noticed yet that this connection is gone
+            self._detach(replaced, SessionReplaced(), reconnect=False)
+        after = events_position(returning, resume.events_version)
+        member = Member(self, receiver, request, session, user.id, events_version=after, resume=resume)
+        # Those that the gate still holds will find the member by themselves.
+        until = self._released_version()
+        member.hold(build_missed_events(self.channel, match.epoch, match.high_events, member.viewer, after, until))
+        return self._arrive(member)
+
+    def _returning(self, user_id: str, resume: Resume) -> Returning:
+        session = self.match.sessions.get(resume.session)
+        return Returning(
+            session_user=None if session is None else session.user,
+            user=user_id,
+            epoch=resume.epoch,
+            version=resume.version,
+            match_epoch=self.match.epoch,
+            base_version=self.base_version,
+            sent_version=self.recent.version,
+            oldest=self.recent.oldest,
+        )
+
+    def _released_version(self) -> int:
+        """The gate is open for all HIGH events up to this version."""
+        return self._waiting[0].version - 1 if self._waiting else self.match.version
 
     def receive(
         self, member: Member, seq: int, name: str | int, args: list[Any] | dict[str, Any], *, quiet: bool
@@ -221,13 +284,13 @@ class HostedMatch:
 
     def leave(self, member: Member, reason: str) -> None:
         """Give up the seat."""
-        self._remove(member)
-        self._session_ended("leave", partial(self.match.leave, member.session_id, reason))
+        if self._remove(member):
+            self._session_ended("leave", partial(self.match.leave, member.session_id, reason))
 
     def lost(self, member: Member) -> None:
         """Its connection is gone; the engine keeps the seat for a while."""
-        self._remove(member)
-        self._session_ended("disconnect", partial(self.match.disconnect, member.session_id))
+        if self._remove(member):
+            self._session_ended("disconnect", partial(self.match.disconnect, member.session_id))
 
     def _session_ended(self, what: str, change: Callable[[float, float], object]) -> None:
         if self.closed:
@@ -261,10 +324,14 @@ class HostedMatch:
         for session_id in [*match.watchers, *(session.id for session in match.session_of.values())]:
             self._session_ended("disconnect", partial(match.disconnect, session_id))
 
-    def _remove(self, member: Member) -> None:
-        if self.members.pop(member.session_id, None) is not None:
-            self._everyone = None
+    def _remove(self, member: Member) -> bool:
+        """Whether the session was on this member's connection until now, and not on a newer one."""
         self._fanout.gone(member)
+        if self.members.get(member.session_id) is not member:
+            return False
+        del self.members[member.session_id]
+        self._everyone = None
+        return True
 
     def _detach(self, member: Member, error: GameServerError, *, reconnect: bool) -> None:
         """End the channel for this member; its connection goes on."""
@@ -334,9 +401,13 @@ class HostedMatch:
             self._let_out(output)
 
     def _deliver(self, output: MatchOutput, *, gated: bool) -> None:
-        size = self._fanout.deliver(self._members(), self.channel, output, gated=gated, now=self._clock.now())
+        segments = self._fanout.deliver(self._members(), self.channel, output, gated=gated, now=self._clock.now())
         self._meters.flushes.inc()
-        self._meters.flush_bytes.inc(size)
+        self._meters.flush_bytes.inc(len(segments.shared()))
+        if self.match.players:
+            self.recent.add(segments)
+        else:
+            self.recent.forget(output.version)  # nobody could come back
         if self._fanout.behind:
             self._services.keeper.lagging()
 
@@ -429,6 +500,8 @@ class HostedMatch:
         for member in arriving:
             if member.flow is not Flow.ARRIVING:
                 continue  # it left before it had arrived
+            tail = self._tail(member)
+            session = self.match.session(member.session_id)
             info = {
                 "match": self.match_id,
                 "game": self.game,
@@ -438,15 +511,31 @@ class HostedMatch:
                 "version": self.match.version,
                 "time_ms": self._time_ms,
                 "actions": self.match.actions(),
-                "recovered": False,
+                "recovered": tail is not None,
                 "spectator": member.spectator,
                 "tick_hz": self.game_class.tick_hz,
                 "window": self._services.window,
-                "seq": 0,
+                "seq": 0 if session is None else session.received,
+                "events_version": member.events_version,
             }
+            if tail is not None:
+                joined = ws_frame(encode_joined(member.request, self.channel, info, schema=schema))
+                self._fanout.send_tail(member, [joined, *tail])
+                continue
             state = self.match.full_state(member.viewer)
             payload = encode_joined(member.request, self.channel, info, schema=schema, state=state)
             self._send_state(member, ws_frame(payload))
+
+    def _tail(self, member: Member) -> list[bytes] | None:
+        """The frames that a member has missed; None if only a full state will do, or if it is new."""
+        resume = member.resume
+        if resume is None:
+            return None
+        row = decide_resume(self._returning(member.user_id, resume))
+        log.debug("session_resumed", match=self.match_id, session=member.session_id, reason=row.reason.value)
+        if row.answer is not Answer.TAIL:
+            return None
+        return self.recent.tail(resume.version, member.viewer, member.slot)
 
     def _send_state(self, member: Member, frame: bytes) -> None:
         """A full state shows what the patches lead to, so where those wait for the journal it does too."""

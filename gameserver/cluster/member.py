@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.ports import Receiver
     from gameserver.match import Session
+    from gameserver.protocol import Resume
 
 
 class Flow(IntEnum):
@@ -31,12 +32,14 @@ class Member:
     __slots__ = (
         "behind_since",
         "events_lost",
+        "events_version",
         "flow",
         "held",
         "held_bytes",
         "hosted",
         "receiver",
         "request",
+        "resume",
         "session_id",
         "slot",
         "spectator",
@@ -44,7 +47,17 @@ class Member:
         "viewer",
     )
 
-    def __init__(self, hosted: HostedMatch, receiver: Receiver, request: int, session: Session, user_id: str) -> None:
+    def __init__(
+        self,
+        hosted: HostedMatch,
+        receiver: Receiver,
+        request: int,
+        session: Session,
+        user_id: str,
+        *,
+        events_version: int = 0,
+        resume: Resume | None = None,
+    ) -> None:
         self.hosted = hosted
         self.receiver = receiver
         self.request = request
@@ -56,6 +69,8 @@ class Member:
         self.flow = Flow.ARRIVING
         self.behind_since = 0.0
         self.events_lost = 0
+        self.events_version = events_version  # HIGH events of later versions are sent to it
+        self.resume = resume  # what it came back with
         # Acknowledgements and HIGH events of a member that is not live: never dropped, and never before their state.
         self.held: list[bytes] = []
         self.held_bytes = 0

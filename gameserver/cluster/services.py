@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from gameserver.cluster.ports import new_id, random_seed
+from gameserver.cluster.recent import RecentLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,7 @@ class Services:
     meters: Meters
     keeper: Keeper
     window: int = 64
+    recent: RecentLimits = field(default_factory=RecentLimits)
     perf: Callable[[], float] = field(default=time.perf_counter)
     new_match_id: Callable[[], str] = field(default=new_id)
     new_session_id: Callable[[], str] = field(default=new_id)

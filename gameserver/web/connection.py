@@ -210,6 +210,7 @@ class Connection:
             message.request,
             options=message.options,
             spectate=message.spectate,
+            resume=message.resume,
         )
         if self.ending is not None or self._transport.is_closing():
             member.lost()
@@ -217,7 +218,10 @@ class Connection:
         try:
             self._machine.open_channel(member.channel, member.session_id)
         except GameServerError:
-            member.leave("refused")
+            if message.resume is None:
+                member.leave("refused")
+            else:
+                member.lost()  # the seat is not this connection's to give up
             raise
         self._members[member.channel] = member
 

@@ -11,8 +11,8 @@ from gameserver.cluster.journal import JournalPolicy, JournalWriter
 from gameserver.cluster.member import Flow, Member
 from gameserver.cluster.meters import Meters
 from gameserver.cluster.ports import Clock, EffectSink, LoopClock, Receiver
-from gameserver.cluster.recovery import claim_all
 from gameserver.cluster.recent import RecentLimits
+from gameserver.cluster.recovery import claim_all
 from gameserver.cluster.services import Keeper, Services
 from gameserver.cluster.snapshots import Found, SnapshotPolicy, Snapshotter, load_all
 from gameserver.cluster.watchdog import Stuck, Watchdog

@@ -44,9 +44,18 @@ class Journaled(Harness):
 
 
 def lasting(match: Match) -> dict[str, Any]:
-    """What a journal promises to keep: not what is queued, who watches, or how far an idle clock went."""
+    """What a journal keeps: not what is queued, who watches, how far an idle clock went, failures that changed nothing."""
     snapshot = match.snapshot(0)
-    for name in ("queue", "batch_due_us", "time_us", "clock_us", "tick_due_us", "watchers", "empty_since_us"):
+    for name in (
+        "failures",
+        "queue",
+        "batch_due_us",
+        "time_us",
+        "clock_us",
+        "tick_due_us",
+        "watchers",
+        "empty_since_us",
+    ):
         del snapshot[name]
     for player in snapshot["players"]:
         player[6][1] = player[6][2]

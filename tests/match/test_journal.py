@@ -44,7 +44,7 @@ class Journaled(Harness):
 
 
 def lasting(match: Match) -> dict[str, Any]:
-    """What a journal keeps: not what is queued, who watches, how far an idle clock went, failures that changed nothing."""
+    """What a journal keeps: not what is queued, who watches, an idle clock, or failures that changed nothing."""
     snapshot = match.snapshot(0)
     for name in (
         "failures",

@@ -357,10 +357,11 @@ class JournalContract:
         await extend(journal, token, 0, 2, 4)
         assert await journal.save(token, 4, meta(4), state(4), keep_after=2) == DONE
         assert await journal.save(token, 2, meta(2), state(2)) == DONE
-        assert await journal.save(token, 4, meta(4), state(4), keep_after=2) == DONE
         recovered = await journal.recover("m1")
         assert (recovered.snapshot, recovered.version) == ({"version": 4}, 4)
         assert [entry.version for entry in recovered.earlier] == [4]
+        assert await journal.save(token, 4, meta(4), state(4), keep_after=2) == DONE
+        assert await journal.recover("m1") == recovered
 
     async def test_a_snapshot_may_run_ahead(self, harness: Harness) -> None:
         """For matches without a journal, and to close a gap; an append that was under way still fits."""
@@ -629,6 +630,16 @@ class JournalContract:
         recovered = await new.recover("m1")
         assert (recovered.version, recovered.snapshot, recovered.entries) == (5, {"version": 5}, [])
         assert await extend(new, back, 5, 6) == [DONE]
+
+    async def test_an_owner_may_put_back_what_was_not_lost(self, harness: Harness) -> None:
+        """It need not find out first; what it had under way is fenced by it."""
+        journal = harness.journal()
+        token = await created(journal)
+        await extend(journal, token, 0, 1)
+        back = await journal.reassert(token, meta=meta(1), snapshot=state(1))
+        assert await extend(journal, token, 1, 2) == [FENCED]
+        assert await extend(journal, back, 1, 2) == [DONE]
+        assert (await journal.recover("m1")).version == 2
 
     async def test_of_two_at_the_same_position_the_stored_one_stays(self, harness: Harness) -> None:
         """Two nodes cannot both go on from there."""

@@ -292,6 +292,10 @@ async def test_replicas_are_waited_for(pair: tuple[str, str, list[int]]) -> None
             for _ in range(2):
                 with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
                     await extend(journal, token, 1, 2)
+            async with opened(url, wait_replicas=1, wait_replicas_ms=200) as again:
+                # Over a connection that has written nothing yet.
+                with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+                    await extend(again, token, 1, 2)
             with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
                 await journal.save(token, 2, meta(2), state(2))
         outcomes, _ = await until_told(journal, [Append(token, 1, 2, b"to 2")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,10 @@ def frozen(*pids: int | None) -> Iterator[None]:
     for pid in pids:
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
+    for pid in pids:  # the signal is on its way: an answer that is being written may still come
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            while (task / "stat").read_text().rpartition(")")[2].split()[0] != "T":
+                time.sleep(0.001)
     try:
         yield
     finally:

@@ -251,6 +251,8 @@ def run(
 ) -> None:
     """Run a server in this process until it is told to stop."""
     configure_logging(settings.log)
+    if settings.server.node_id is not None:  # several nodes may write to one log
+        structlog.contextvars.bind_contextvars(node=settings.server.node_id)
 
     async def main() -> None:
         await serve(Application(settings, games), on_started)

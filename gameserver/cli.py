@@ -65,20 +65,35 @@ def run_command(
     config: ConfigOption = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option("--port", "-p", help="Port to listen on.", show_default="8000")] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", "-w", help="How many processes share the port; each is a node of its own.")
+    ] = 1,
 ) -> None:
     """Serve games until Ctrl-C or SIGTERM.
 
     Without configured URLs the stores are started too, and keep their data under data/.
     Environment variables override the configuration file: GAMESERVER__SERVER__PORT=9000.
     """
-    from gameserver import app as server  # the edges are not needed for the other commands, which start faster so
-
     settings = load_settings(config, server__host=host, server__port=port)
-    server.run(settings, load_games(games or [EXAMPLES]), _announce if sys.stderr.isatty() else None)
+    named = games or [EXAMPLES]
+    # The edges are not needed for the other commands, which start faster so.
+    if workers != 1:
+        from gameserver.workers import run_workers
+
+        load_games(named)  # what is wrong with them is told once, not by each worker
+        sys.exit(run_workers(settings, workers, named, config, _announce_workers if sys.stderr.isatty() else None))
+    from gameserver import app as server
+
+    alone = settings.server.direct_port is None
+    server.run(settings, load_games(named), _announce if alone and sys.stderr.isatty() else None)
 
 
 def _announce(application: Any) -> None:
     typer.echo(f"\n  {application.url}   games: {', '.join(application.registry)}   (Ctrl-C stops)\n", err=True)
+
+
+def _announce_workers(url: str, count: int) -> None:
+    typer.echo(f"\n  {url}   {count} processes   (Ctrl-C stops, SIGHUP restarts them one by one)\n", err=True)
 
 
 @app.command("new")

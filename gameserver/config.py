@@ -91,6 +91,8 @@ class ServerSettings(Section):
     port: Port = 8000
     mode: Mode = "development"
     node_id: OptionalText = None
+    reuse_port: bool = False
+    direct_port: Annotated[Port | None, BeforeValidator(_empty_is_none)] = None
     drain_seconds: Seconds = 8.0
     watchdog_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 5.0
 

@@ -9,8 +9,9 @@ from gameserver.errors import (
     SnapshotTooNew,
     StoreUnavailable,
 )
+from gameserver.storage.child import LAUNCHER
 from gameserver.storage.codec import decode_snapshot, encode_snapshot
-from gameserver.storage.embedded import EmbeddedStores
+from gameserver.storage.embedded import EmbeddedStores, free_port
 from gameserver.storage.journal_ports import (
     Append,
     Claimed,
@@ -41,6 +42,7 @@ from gameserver.storage.stores import Stores, open_stores
 from gameserver.storage.suspects import mark_suspect
 
 __all__ = [
+    "LAUNCHER",
     "Append",
     "ClaimLost",
     "Claimed",
@@ -73,6 +75,7 @@ __all__ = [
     "Token",
     "decode_snapshot",
     "encode_snapshot",
+    "free_port",
     "from_document",
     "make_journal",
     "mark_suspect",

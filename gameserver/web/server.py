@@ -73,8 +73,10 @@ class WebServer:
         await runner.setup()
         try:
             server = self._settings.server
-            site = web.TCPSite(runner, server.host, server.port, backlog=BACKLOG)
-            await site.start()
+            shared = True if server.reuse_port else None
+            await web.TCPSite(runner, server.host, server.port, backlog=BACKLOG, reuse_port=shared).start()
+            if server.direct_port is not None:
+                await web.TCPSite(runner, server.host, server.direct_port, backlog=BACKLOG).start()
         except BaseException:
             await runner.cleanup()
             raise

@@ -39,14 +39,14 @@ def command(*args: str, folder: Path, **values: str) -> subprocess.CompletedProc
 class Server:
     """`gameserver run` in a folder of its own."""
 
-    def __init__(self, folder: Path, *games: str, **values: str) -> None:
+    def __init__(self, folder: Path, *games: str, arguments: tuple[str, ...] = (), **values: str) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "run", *games, "--port", str(self.port)],
+                [*COMMAND, "run", *games, "--port", str(self.port), *arguments],
                 cwd=folder,
                 env=environment(folder, **values),
                 stdin=subprocess.DEVNULL,

@@ -10,6 +10,7 @@ from gameserver.client.errors import (
     ServerUnreachable,
     error_from,
 )
+from gameserver.client.reconnect import ReconnectPolicy
 from gameserver.client.room import CloseReason, Room
 from gameserver.state import to_plain
 
@@ -19,6 +20,7 @@ __all__ = [
     "CloseReason",
     "ConnectionClosed",
     "ConnectionLost",
+    "ReconnectPolicy",
     "Room",
     "RoomLeft",
     "ServerError",

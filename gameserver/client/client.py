@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from gameserver.client.address import Address
 from gameserver.client.core import (
-    ActionFailed,
     Answered,
-    Changed,
     ClientCore,
-    Ended,
-    Happened,
+    Disconnected,
     JoinKind,
     Outcome,
     Refused,
@@ -23,14 +21,16 @@ from gameserver.client.core import (
     RoomCore,
     Write,
 )
-from gameserver.client.errors import AnswerTimeout, ConnectionClosed, ServerError, error_from
-from gameserver.client.link import Link, unreachable
+from gameserver.client.errors import AnswerTimeout, ConnectionClosed, RoomLeft
+from gameserver.client.guest import guest_token
+from gameserver.client.link import Link
+from gameserver.client.reconnect import Backoff, ReconnectPolicy, may_join_again
 from gameserver.client.room import Room
 from gameserver.errors import GameServerError
 from gameserver.protocol import JoinDetails
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
     from types import TracebackType
     from typing import Self
 
@@ -55,7 +55,12 @@ class Client:
     `url` is where the server is (`http://host:port`, `https://…`, `ws://…`, `wss://…`). `token` says who you are; a
     server in development mode also gives out guest tokens, and that is what happens without one: you are a guest
     called `name`, with a new id for each client. `timeout_seconds` bounds how long connecting, joining and requests
-    may take; actions are not bounded, their answer may rightly have to wait for the match.
+    may take; actions are not bounded, their answer may rightly have to wait for the match, unless you bound them with
+    `action_timeout_seconds`.
+
+    A connection that is lost is made again, with growing pauses, and every room is joined again: state, callbacks and
+    your own calls under way go on, each action is done once (`room.on_disconnect`, `room.on_reconnect`). What you do
+    meanwhile waits. `reconnect=False` turns that off: rooms close then; a `ReconnectPolicy` says how long to try.
 
     Not used to asyncio? Put your code in `async def main():`, start it with `asyncio.run(main())`, write `await` in
     front of whatever asks the server something, and `await asyncio.sleep(…)` where you would have called
@@ -69,18 +74,27 @@ class Client:
         token: str | None = None,
         name: str | None = None,
         timeout_seconds: float = 10.0,
+        action_timeout_seconds: float | None = None,
         heartbeat_seconds: float = 15.0,
+        reconnect: bool | ReconnectPolicy = True,
     ) -> None:
         self._address = Address.parse(url)
         self._token = token
         self._name = name
         self._timeout_seconds = timeout_seconds
         self._heartbeat_seconds = heartbeat_seconds
-        self._core = ClientCore()
+        self.action_timeout_seconds = action_timeout_seconds
+        self._policy = ReconnectPolicy() if reconnect is True else reconnect or None
+        self._core = ClientCore(rejoins=self._policy is not None)
         self._http: aiohttp.ClientSession | None = None
         self._link: Link | None = None
         self._ended: GameServerError | None = None
         self._rooms: list[Room] = []  # open, or with callbacks that still run
+        self._ready = asyncio.Event()  # the hello is answered
+        self._ready_at = 0.0
+        self._backoff: Backoff | None = None
+        self._returning: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # --- connecting ---------------------------------------------------------------------------------------------------
     async def __aenter__(self) -> Self:
@@ -103,19 +117,8 @@ class Client:
         self._http = aiohttp.ClientSession()
         try:
             if self._token is None:
-                self._token = await self._guest_token(self._http)
-            self._link = await Link.open(
-                self._http,
-                self._address.websocket,
-                heartbeat_seconds=self._heartbeat_seconds,
-                timeout=self._timeout_seconds,
-            )
-            self._link.start(self._received, self._lost)
-            welcome: WelcomeInfo = await self._asked(
-                lambda ticket: self._core.hello(self._token, HELLO_INFO, ticket), "the hello"
-            )
-            if allowed := welcome.limits.get("messages_per_second"):
-                self._link.pace(allowed)
+                self._token = await guest_token(self._http, self._address.http, self._name, self._timeout_seconds)
+            await self._open()
         except BaseException:
             await self.close()
             raise
@@ -124,37 +127,51 @@ class Client:
         """Close the connection and all rooms on it. Seats are held for a while: `room.leave()` gives one up."""
         if self._ended is None:
             self._ended = ConnectionClosed()
-        link, self._link = self._link, None
+        tasks = [*self._tasks, *([self._returning] if self._returning is not None else ())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        link = self._link
         if link is not None:
             await link.close()
+        self._link = None
+        self.perform(self._core.lost(self._ended, reconnect=False))
         for room in self._rooms:
             await room.finish()
         self._rooms.clear()
         if self._http is not None:
             await self._http.close()
 
-    async def _guest_token(self, http: aiohttp.ClientSession) -> str | None:
-        """Ask for a guest token; None when this server gives none, and the hello will say what is needed."""
-        url = f"{self._address.http}/v1/auth/guest"
+    async def _open(self) -> None:
+        """One connection, up to the welcome."""
+        assert self._http is not None, "connect() makes the session"  # noqa: S101 - an invariant
+        link = await Link.open(
+            self._http,
+            self._address.websocket,
+            heartbeat_seconds=self._heartbeat_seconds,
+            timeout=self._timeout_seconds,
+        )
+        self._link = link
+        link.start(self._received, lambda error, reconnect: self._lost(link, error, reconnect))
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                body = {"name": self._name} if self._name else {}
-                async with http.post(url, json=body) as response:
-                    if response.status >= 500:
-                        raise await _http_error(response)
-                    if response.status >= 400:
-                        log.debug("no guest token from %s: %s", url, response.status)
-                        return None
-                    answer = await response.json()
-                    return str(answer["token"])
-        except (aiohttp.ClientError, OSError, TimeoutError) as failure:
-            raise unreachable(self._address.http, failure) from failure
+            welcome: WelcomeInfo = await self._asked(
+                lambda ticket: self._core.hello(self._token, HELLO_INFO, ticket), "the hello", greeted=False
+            )
+        except GameServerError:
+            if self._link is link:
+                self._link = None
+            await link.close()
+            raise
+        if allowed := welcome.limits.get("messages_per_second"):
+            link.pace(allowed)
+        self._ready_at = asyncio.get_running_loop().time()
+        self._ready.set()
 
     # --- who and how --------------------------------------------------------------------------------------------------
     @property
     def connected(self) -> bool:
         """Is the connection open and the hello answered?"""
-        return self._ended is None and self._core.info is not None
+        return self._ended is None and self._ready.is_set()
 
     @property
     def info(self) -> WelcomeInfo:
@@ -176,7 +193,8 @@ class Client:
     @property
     def rooms(self) -> list[Room]:
         """The rooms that are open."""
-        return [core.owner for core in self._core.rooms.values() if core.owner is not None]
+        cores = [*self._core.rooms.values(), *self._core.away]
+        return [core.owner for core in cores if core.owner is not None]
 
     # --- rooms --------------------------------------------------------------------------------------------------------
     async def join_or_create(self, game: str, options: dict[str, Any] | None = None) -> Room:
@@ -203,7 +221,10 @@ class Client:
         return room
 
     async def leave(self, room: RoomCore) -> None:
-        """Give up a seat (`room.leave()` calls this)."""
+        """Give up a seat (`room.leave()` calls this). One that is out of reach is given up by the server in time."""
+        if not room.connected:
+            self.perform(self._core.end(room, RoomLeft(), reconnect=False))
+            return
         await self._asked(lambda ticket: self._core.leave(room, ticket), "leaving")
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -229,28 +250,101 @@ class Client:
         """What an answer is waited for with."""
         return asyncio.get_running_loop().create_future()
 
-    async def _asked(self, encode: Callable[[asyncio.Future[Any]], bytes], what: str) -> Any:
-        """Send a question and wait for its answer, within the time limit."""
-        if self._ended is not None or self._link is None:
-            raise self._ended or ConnectionClosed(NOT_CONNECTED)
+    async def _asked(
+        self, encode: Callable[[asyncio.Future[Any]], bytes], what: str, *, greeted: bool = True
+    ) -> Any:
+        """Send a question and wait for its answer, within the time limit; first for a connection that is on its way."""
         ticket = self.ticket()
         try:
-            self._link.write(encode(ticket))
             async with asyncio.timeout(self._timeout_seconds):
+                link = await self._reachable() if greeted else self._link
+                if link is None:
+                    raise self._ended or ConnectionClosed(NOT_CONNECTED)
+                link.write(encode(ticket))
                 return await ticket
         except TimeoutError:
             raise AnswerTimeout(f"no answer to {what} within {self._timeout_seconds:g} s") from None
         finally:
             self._core.forget(ticket)
 
+    async def _reachable(self) -> Link | None:
+        """The connection, or the one that is on its way."""
+        while not self._ready.is_set() and self._returning is not None and not self._returning.done():
+            await asyncio.wait([self._returning])
+        return self._link if self._ended is None else None
+
     def _received(self, data: bytes) -> None:
         self.perform(self._core.receive(data))
 
-    def _lost(self, error: GameServerError, reconnect: bool) -> None:
-        """The connection is gone: everybody who waits learns why."""
-        if self._ended is None:
-            self._ended = self._core.last_error or error
-        self.perform(self._core.lost(self._ended, reconnect=reconnect))
+    def _lost(self, link: Link, error: GameServerError, reconnect: bool) -> None:
+        """The connection is gone: come back, or tell everybody who waits why not."""
+        if link is not self._link:
+            return
+        self._link = None
+        was_ready = self._ready.is_set()
+        self._ready.clear()
+        error = self._core.last_error or error
+        may_return = reconnect and (was_ready or self._backoff is not None)
+        if self._ended is not None or self._policy is None or not may_return:
+            self._ended = self._ended or error
+            self.perform(self._core.lost(self._ended, reconnect=reconnect))
+            return
+        now = asyncio.get_running_loop().time()
+        if self._backoff is None:
+            self._backoff = Backoff(self._policy, random.random, now)
+        self.perform(self._core.cut(error))
+        if was_ready:
+            self._backoff.lost_again(now, now - self._ready_at)
+        if self._returning is None or self._returning.done():
+            self._returning = asyncio.create_task(self._come_back(self._backoff, error), name="gameserver client: back")
+
+    async def _come_back(self, backoff: Backoff, cause: GameServerError) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._ready.is_set():
+            pause = backoff.next(loop.time())
+            if pause is None:
+                self._ended = cause
+                self.perform(self._core.lost(cause, reconnect=True))
+                return
+            await asyncio.sleep(pause)
+            try:
+                await self._open()
+            except GameServerError as failure:
+                log.debug("still away: %s", failure)
+                if self._ended is not None:
+                    return
+        for room in self._core.away:
+            self._spawn(self._rejoin(room))
+
+    async def _rejoin(self, room: RoomCore, *, pause: bool = False) -> None:
+        """Join a room again that is away; on this connection, the next one starts anew."""
+        policy, link, loop = self._policy, self._link, asyncio.get_running_loop()
+        if policy is None or link is None:
+            return
+        since = loop.time()
+        backoff = Backoff(policy, random.random, since)
+        if pause:
+            await asyncio.sleep(backoff.next(since) or 0)
+        while self._link is link and room in self._core.away:
+            try:
+                await self._asked(lambda ticket: self._core.rejoin(room, ticket), f"joining {room.match_id!r} again")
+                return
+            except AnswerTimeout as failure:
+                link.abort(failure)  # what it still answers would come too late for everyone
+                return
+            except GameServerError as error:
+                if self._link is not link:
+                    return
+                seconds = backoff.next(loop.time()) if may_join_again(error, loop.time() - since) else None
+                if seconds is None:
+                    self.perform(self._core.end(room, error, reconnect=error.retryable))
+                    return
+                await asyncio.sleep(seconds)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def perform(self, outcomes: Iterable[Outcome]) -> None:
         """Do what the core has decided."""
@@ -259,10 +353,6 @@ class Client:
                 case Write(data):
                     if self._link is not None:
                         self._link.write(data)
-                case Changed(core):
-                    core.owner.changed()
-                case Happened(core, name, data):
-                    core.owner.happened(name, data)
                 case Answered(ticket, value):
                     if isinstance(value, RoomCore):
                         self._opened(value)
@@ -271,25 +361,16 @@ class Client:
                 case Refused(ticket, error):
                     if not ticket.done():
                         ticket.set_exception(error)
-                case ActionFailed(core, name, error):
-                    core.owner.action_failed(name, error)
                 case ResendLater(core, attempt):
                     delay = min(RESEND_SECONDS_MAX, RESEND_SECONDS * 2**attempt)
                     asyncio.get_running_loop().call_later(delay, self._resend, core)
-                case Ended(core, error, reconnect):
-                    core.owner.ended(error, reconnect=reconnect)
+                case _:
+                    outcome.room.owner.told(outcome)
+                    if isinstance(outcome, Disconnected) and self._link is not None:
+                        self._spawn(self._rejoin(outcome.room, pause=True))  # the server let go of this match only
 
     def _resend(self, core: RoomCore) -> None:
         self.perform(core.resend())
 
     def _opened(self, core: RoomCore) -> None:
         self._rooms = [Room(self, core), *(room for room in self._rooms if room.busy)]
-
-
-async def _http_error(response: aiohttp.ClientResponse) -> GameServerError:
-    """The error in an HTTP answer."""
-    try:
-        error = (await response.json())["error"]
-        return error_from(error["code"], error["message"], retryable=bool(error.get("retryable")))
-    except (aiohttp.ClientError, ValueError, KeyError, TypeError):
-        return ServerError("http_error", f"{response.url} answered {response.status}", retryable=response.status >= 500)

@@ -9,18 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from gameserver.client.errors import RoomLeft, error_from
-from gameserver.client.room_core import (
+from gameserver.client.outcomes import (
     ActionFailed,
     Answered,
     Changed,
+    Disconnected,
     Ended,
     Happened,
     Outcome,
+    Reconnected,
     Refused,
     ResendLater,
-    RoomCore,
     Write,
 )
+from gameserver.client.room_core import RoomCore
 from gameserver.errors import GameServerError, MessageTypeUnknown, NotJoined, RequestInvalid
 from gameserver.protocol import (
     Ack,
@@ -58,9 +60,11 @@ __all__ = [
     "Answered",
     "Changed",
     "ClientCore",
+    "Disconnected",
     "Ended",
     "Happened",
     "Outcome",
+    "Reconnected",
     "Refused",
     "ResendLater",
     "RoomCore",
@@ -71,14 +75,20 @@ HELLO_REQUEST = 0  # the hello has no request number of its own; ours start at 1
 
 
 class ClientCore:
-    """Everything one connection knows."""
+    """Everything a client knows, over all its connections: `cut` stands between one and the next.
 
-    def __init__(self) -> None:
+    `rejoins`: rooms that the server closes for now are kept, to be joined again; otherwise they end.
+    """
+
+    def __init__(self, *, rejoins: bool = False) -> None:
+        self.rejoins = rejoins
         self.info: WelcomeInfo | None = None
         self.rooms: dict[int, RoomCore] = {}
+        self.away: list[RoomCore] = []  # out of reach, to be joined again
         self.last_error: GameServerError | None = None  # what the server complained about before it closes
         self._tickets: dict[int, Any] = {}
         self._leaving: dict[int, RoomCore] = {}
+        self._rejoining: dict[int, RoomCore] = {}
         self._request = 0
 
     # --- what to send -------------------------------------------------------------------------------------------------
@@ -90,6 +100,13 @@ class ClientCore:
     def join(self, kind: JoinKind, name: str, details: JoinDetails, ticket: Any) -> bytes:
         """Join a match; its answer is a `RoomCore`."""
         return self._encode_request(ticket, lambda number: Join(number, kind, name, details))
+
+    def rejoin(self, room: RoomCore, ticket: Any) -> bytes:
+        """Join a room again that is away; its answer comes when it is back."""
+        details = room.details()
+        data = self._encode_request(ticket, lambda number: Join(number, "match", room.match_id, details))
+        self._rejoining[self._request] = room
+        return data
 
     def request(self, method: str, params: dict[str, Any], ticket: Any) -> bytes:
         """Ask the server for something outside of a match."""
@@ -140,9 +157,7 @@ class ClientCore:
             case ErrorMessage():
                 return self._error(message)
             case Closed():
-                room = self.rooms.pop(message.channel, None)
-                error = error_from(message.code, message.message, retryable=message.reconnect)
-                return [] if room is None else room.end(error, reconnect=message.reconnect)
+                return self._closed(message)
             case Pong():
                 return self._answered(message.nonce, message.server_time_ms)
             case Welcome():
@@ -151,15 +166,51 @@ class ClientCore:
             case Moved():
                 return []  # an offer to go to the match's owner directly; staying here is always right
 
+    def cut(self, error: GameServerError) -> list[Outcome]:
+        """The connection is gone, and another one is to follow: questions fail, rooms wait to be joined again."""
+        outcomes: list[Outcome] = []
+        for request, room in self._leaving.items():  # the server gives the seat up by itself, a little later
+            outcomes += self._answered(request, None)
+            outcomes += self.end(room, RoomLeft(), reconnect=False)
+        outcomes += self._fail_questions(error)
+        for room in self.rooms.values():
+            self.away.append(room)
+            outcomes += room.disconnected(error)
+        self.rooms.clear()
+        self.last_error = None
+        return outcomes
+
     def lost(self, error: GameServerError, *, reconnect: bool) -> list[Outcome]:
-        """The connection is gone: fail everything that waits and end every room."""
-        outcomes: list[Outcome] = [Refused(ticket, error) for ticket in self._tickets.values()]
+        """The connection is gone for good: fail everything that waits and end every room."""
+        outcomes = self._fail_questions(error)
+        for room in [*self.rooms.values(), *self.away]:
+            outcomes += self.end(room, error, reconnect=reconnect)
+        return outcomes
+
+    def end(self, room: RoomCore, error: GameServerError, *, reconnect: bool) -> list[Outcome]:
+        """Give up a room, connected or away."""
+        if room in self.away:
+            self.away.remove(room)
+        if self.rooms.get(room.channel) is room:
+            del self.rooms[room.channel]
+        return room.end(error, reconnect=reconnect)
+
+    def _fail_questions(self, error: GameServerError) -> list[Outcome]:
+        tickets = list(self._tickets.values())
         self._tickets.clear()
         self._leaving.clear()
-        for room in self.rooms.values():
-            outcomes += room.end(error, reconnect=reconnect)
-        self.rooms.clear()
-        return outcomes
+        self._rejoining.clear()
+        return [Refused(ticket, error) for ticket in tickets]
+
+    def _closed(self, message: Closed) -> list[Outcome]:
+        room = self.rooms.pop(message.channel, None)
+        if room is None:
+            return []
+        error = error_from(message.code, message.message, retryable=message.reconnect)
+        if not (self.rejoins and message.reconnect):
+            return room.end(error, reconnect=message.reconnect)
+        self.away.append(room)
+        return room.disconnected(error)
 
     def _room_message(self, room: RoomCore, message: Frame | Part | Events | Ack | StateMessage) -> list[Outcome]:
         match message:
@@ -178,14 +229,22 @@ class ClientCore:
                 return room.full_state(message)
 
     def _joined(self, joined: Joined) -> list[Outcome]:
-        if joined.request not in self._tickets:  # it was given up meanwhile: give the seat back
+        returning = self._rejoining.pop(joined.request, None)
+        if returning is not None and returning in self.away:
+            self.away.remove(returning)
+            replaced = self._take_channel(joined.channel, returning)
+            return [*replaced, *self._answered(joined.request, None), *returning.rejoined(joined)]
+        if returning is not None or joined.request not in self._tickets:
+            # It was given up meanwhile: give the seat back.
             return [Write(self._encode_request(None, lambda number: Leave(number, joined.channel)))]
         room = RoomCore(joined)
-        # The same match again on this connection replaces what we had of it; so does a channel that was used before.
-        replaced = self.rooms.pop(joined.channel, None)
-        self.rooms[joined.channel] = room
-        outcomes = [] if replaced is None else replaced.end(error_from("session_replaced"), reconnect=False)
-        return outcomes + self._answered(joined.request, room)
+        return self._take_channel(joined.channel, room) + self._answered(joined.request, room)
+
+    def _take_channel(self, channel: int, room: RoomCore) -> list[Outcome]:
+        """The same match again on this connection replaces what we had of it; so does a channel used before."""
+        replaced = self.rooms.pop(channel, None)
+        self.rooms[channel] = room
+        return [] if replaced is None else replaced.end(error_from("session_replaced"), reconnect=False)
 
     def _reply(self, reply: Reply) -> list[Outcome]:
         left = self._leaving.pop(reply.request, None)
@@ -200,6 +259,7 @@ class ClientCore:
         if message.request is None:
             self.last_error = error  # the reason why the connection is closed next
             return []
+        self._rejoining.pop(message.request, None)
         if message.request in self._leaving and isinstance(error, NotJoined):  # out already, as was asked for
             return self._reply(Reply(message.request))
         self._leaving.pop(message.request, None)

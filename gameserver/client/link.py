@@ -88,6 +88,10 @@ class Link:
         self._outgoing_bytes += len(data)
         self._wake.set()
 
+    def abort(self, error: GameServerError) -> None:
+        """End it without a word: the peer answers no more."""
+        self._give_up(error)
+
     async def close(self) -> None:
         """Close properly: `on_end` has been called when this returns."""
         self._closing = True

@@ -8,10 +8,14 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from gameserver.client.outcomes import ActionFailed, Changed, Disconnected, Ended, Happened, Reconnected
+from gameserver.errors import OutcomeUnknown
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from gameserver.client.client import Client
+    from gameserver.client.outcomes import Outcome
     from gameserver.client.room_core import RoomCore
     from gameserver.errors import GameServerError
 
@@ -54,6 +58,8 @@ class Room:
         core.owner = self
         self._event_callbacks: dict[str, list[Callable[..., Any]]] = {}
         self._change_callbacks: list[Callable[..., Any]] = []
+        self._disconnect_callbacks: list[Callable[..., Any]] = []
+        self._reconnect_callbacks: list[Callable[..., Any]] = []
         self._close_callbacks: list[Callable[..., Any]] = []
         self._error_callbacks: list[Callable[..., Any]] = []
         self._waiters: set[asyncio.Future[Any]] = set()
@@ -133,6 +139,11 @@ class Room:
         return self._core.events_lost
 
     @property
+    def connected(self) -> bool:
+        """Is the match within reach now? If not and not `closed` either, the client is on its way back to it."""
+        return self._core.connected
+
+    @property
     def closed(self) -> bool:
         """Has the match ended for you? `close_reason` says why."""
         return self._core.ended is not None
@@ -144,14 +155,25 @@ class Room:
         Returns what the author's method returned. Raises what it raised: `ActionRefused` with the game's reason,
         `ActionInvalid` for wrong arguments, `RateLimited`, … (all in `gameserver.errors`). Actions of one room apply in
         the order in which you start them. No more than 64 are ever under way; further ones wait for their turn.
-        For a time limit wrap it in `asyncio.timeout(…)`: the action may then still happen.
+        An action under way when the connection is lost is sent again when the client is back, and done once. For a time
+        limit wrap it in `asyncio.timeout(…)`, or set one for all with `Client(action_timeout_seconds=…)`, which raises
+        `OutcomeUnknown`: the action may then still happen.
         """
         answer = self._client.ticket()
         try:
             self._client.perform(self._core.act(name, _arguments(args, kwargs), answer))
-            return await answer
+            return await self._answer_in_time(name, answer)
         finally:
             answer.cancel()
+
+    async def _answer_in_time(self, name: str, answer: asyncio.Future[Any]) -> Any:
+        limit = self._client.action_timeout_seconds
+        if limit is None:
+            return await answer
+        done, _ = await asyncio.wait([answer], timeout=limit)
+        if not done:
+            raise OutcomeUnknown(f"no answer to {name} within {limit:g} s: it may still happen")
+        return answer.result()
 
     def send(self, name: str, /, *args: Any, **kwargs: Any) -> None:
         """Do something without waiting and without a result: `room.send("steer", dx=1.0, dy=0.0)`.
@@ -181,6 +203,17 @@ class Room:
         `changes` tells where, as paths; `room.state` is already the new one. Returns a function that unsubscribes.
         """
         return self._subscribed(self._change_callbacks, callback)
+
+    def on_disconnect(self, callback: Callable[[GameServerError], Any] | None = None) -> Any:
+        """Call `callback(error)` when the match gets out of reach; the client tries to come back by itself."""
+        return self._subscribed(self._disconnect_callbacks, callback)
+
+    def on_reconnect(self, callback: Callable[[bool], Any] | None = None) -> Any:
+        """Call `callback(recovered)` when the match is within reach again.
+
+        True: the state and the events you missed follow now. False: `state` is a new one, and events may be missing.
+        """
+        return self._subscribed(self._reconnect_callbacks, callback)
 
     def on_close(self, callback: Callable[[CloseReason], Any] | None = None) -> Any:
         """Call `callback(reason)` once, when the match has ended for you or the connection is gone."""
@@ -247,25 +280,33 @@ class Room:
         return unsubscribe
 
     # --- what the client calls ----------------------------------------------------------------------------------------
-    def happened(self, name: str, data: Any) -> None:
-        """An event arrived."""
-        self._call(self._event_callbacks.get(name, ()), data)
-        self._call(self._event_callbacks.get("*", ()), name, data)
+    def told(self, outcome: Outcome) -> None:
+        """Something happened in the match, or to it."""
+        match outcome:
+            case Changed():
+                # Where it changed is worked out only for those who ask.
+                if self._change_callbacks and (changes := self._core.mirror.changes):
+                    self._call(self._change_callbacks, changes)
+            case Happened(_, name, data):
+                self._call(self._event_callbacks.get(name, ()), data)
+                self._call(self._event_callbacks.get("*", ()), name, data)
+            case ActionFailed(_, name, error):
+                self._action_failed(name, error)
+            case Disconnected(_, error):
+                self._call(self._disconnect_callbacks, error)
+            case Reconnected(_, recovered):
+                self._call(self._reconnect_callbacks, recovered)
+            case Ended(_, error, reconnect):
+                self._ended(error, reconnect=reconnect)
 
-    def changed(self) -> None:
-        """The state is another. Where it changed is worked out only for those who ask."""
-        if self._change_callbacks and (changes := self._core.mirror.changes):
-            self._call(self._change_callbacks, changes)
-
-    def action_failed(self, name: str, error: GameServerError) -> None:
+    def _action_failed(self, name: str, error: GameServerError) -> None:
         """An action that nobody waits for was refused."""
         if self._error_callbacks:
             self._call(self._error_callbacks, name, error)
         else:
             log.warning("%s: the action %r was refused: %s", self.match_id, name, error)
 
-    def ended(self, error: GameServerError, *, reconnect: bool) -> None:
-        """The match has ended for us."""
+    def _ended(self, error: GameServerError, *, reconnect: bool) -> None:
         self.close_reason = CloseReason(error.code, error.message, reconnect)
         for waiter in [waiter for waiter in self._waiters if not waiter.done()]:
             waiter.set_exception(error)

@@ -367,7 +367,9 @@ class TestEnds:
         with pytest.raises(MatchEnded):
             await room.action("add", n=1)
 
-    async def test_the_server_stops(self, app: Application, alice: Client, room: Room) -> None:
+    async def test_the_server_stops(self, app: Application, connect: Connect) -> None:
+        alice = await connect("alice", reconnect=False)
+        room = await alice.join_or_create("counter")
         reasons: list[CloseReason] = []
         room.on_close(reasons.append)
         await app.stop()

@@ -130,6 +130,8 @@ class OwnedMatch:
     asleep: bool = False
     due_ms: int | None = None
     """When a sleeping match wants to be woken (unix time)."""
+    state_version: int = 0
+    """Of its last snapshot: a node with an older game cannot run it. 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,10 @@ class NodeInfo:
     matches: int = 0
     started: float = 0.0
     draining: bool = False
+    beat: int = 0
+    """Counts renewals: who sees it stand still knows that the lease was not renewed, whatever clock the store has."""
+    state_versions: tuple[int, ...] = ()
+    """Up to which `state_version` the node runs each of `games`, in their order; empty: it does not say."""
 
 
 class LeaseStore(Protocol):

@@ -56,7 +56,7 @@ from gameserver.storage.redis_snapshots import SHARDS, shard_of
 TOMBSTONE_MS = 30 * 86_400_000
 APPENDS_PER_SCRIPT = 128  # one call of it keeps the server busy for less than a millisecond
 _OUTCOMES = (Outcome.DONE, Outcome.FENCED, Outcome.GAP)
-_FOUND = ("state", "node", "epoch", "game", "version", "connected", "attempts", "suspects", "due_ms")
+_FOUND = ("state", "node", "epoch", "game", "version", "connected", "attempts", "suspects", "state_version", "due_ms")
 
 log = structlog.get_logger("gameserver.storage")
 
@@ -239,9 +239,9 @@ class RedisJournal(RedisLeases):
         shards = [self._shard(shard) for shard in range(SHARDS)]
         answers = await self._calls.run([script("owned", [f"{shard}:matches"], [f"{shard}:"]) for shard in shards])
         return [
-            _owned(answer[at].decode(), answer[at + 1 : at + 8])
+            _owned(answer[at].decode(), answer[at + 1 : at + 9])
             for answer in answers
-            for at in range(0, len(answer), 8)
+            for at in range(0, len(answer), 9)
         ]
 
     async def due(self, until_ms: int, *, limit: int = 100) -> list[str]:
@@ -377,7 +377,7 @@ def _found(match_id: str, answer: Any) -> OwnedMatch | None:
 def _owned(match_id: str, fields: Sequence[bytes]) -> OwnedMatch:
     """One whose token is damaged is listed too, in no epoch: whoever claims it finds out and sets it aside."""
     node, epoch, game, version, *counts = fields
-    connected, attempts, suspects = (_number(count, 0) for count in counts)
+    connected, attempts, suspects, state_version = (_number(count, 0) for count in counts)
     return OwnedMatch(
         match_id,
         node.decode(errors="replace"),
@@ -387,6 +387,7 @@ def _owned(match_id: str, fields: Sequence[bytes]) -> OwnedMatch:
         connected,
         attempts,
         suspects,
+        state_version=state_version,
     )
 
 

@@ -394,6 +394,7 @@ class MemoryJournal:
         return OwnedMatch(
             match_id, held.node, held.epoch, held.game, held.version, held.connected, held.attempts, held.suspects,
             asleep=held.state == "asleep", due_ms=held.due_ms,
+            state_version=held.meta.state_version if held.meta is not None else 0,
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ redis.call('SET', KEYS[5], ARGV[4], 'NX')
 local store = redis.call('GET', KEYS[5])
 redis.call('HSET', KEYS[1], 'state', 'live', 'node', ARGV[2], 'epoch', '1', 'store', store, 'by', ARGV[3],
   'version', ARGV[5], 'base', ARGV[5], 'bases', '1=' .. ARGV[5], 'game', ARGV[6], 'connected', ARGV[10],
-  'attempts', '0', 'suspects', '0')
+  'attempts', '0', 'suspects', '0', 'state_version', ARGV[7])
 redis.call('HSET', KEYS[2], 'epoch', '1', 'version', ARGV[5], 'game', ARGV[6], 'state_version', ARGV[7],
   'saved_at_ms', ARGV[8], 'payload', ARGV[9])
 redis.call('SADD', KEYS[4], ARGV[1])

@@ -22,7 +22,7 @@ redis.call('SET', KEYS[6], ARGV[7], 'NX')
 local store = redis.call('GET', KEYS[6])
 redis.call('HSET', KEYS[1], 'state', 'live', 'node', ARGV[2], 'epoch', ARGV[5], 'store', store, 'by', ARGV[6],
   'version', ARGV[8], 'base', ARGV[8], 'bases', ARGV[13], 'game', ARGV[9], 'connected', '0',
-  'attempts', '0', 'suspects', '0')
+  'attempts', '0', 'suspects', '0', 'state_version', ARGV[10])
 redis.call('HSET', KEYS[2], 'epoch', ARGV[5], 'version', ARGV[8], 'game', ARGV[9], 'state_version', ARGV[10],
   'saved_at_ms', ARGV[11], 'payload', ARGV[12])
 redis.call('SADD', KEYS[4], ARGV[1])

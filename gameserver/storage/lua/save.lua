@@ -22,5 +22,5 @@ if journal_type == 'stream' then
 else
   redis.call('DEL', KEYS[3])
 end
-if version > stored then redis.call('HSET', KEYS[1], 'version', ARGV[4]) end
+redis.call('HSET', KEYS[1], 'state_version', ARGV[6], 'version', version > stored and ARGV[4] or held[4])
 return 0

@@ -76,6 +76,7 @@ RedisUrl = Annotated[
 ]
 MongoUrl = Annotated[SecretStr | None, BeforeValidator(_empty_is_none), _known_scheme("mongodb://", "mongodb+srv://")]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split_text), NoDecode]
+Roles = Annotated[tuple[Literal["edge", "owner"], ...], BeforeValidator(_split_text), Field(min_length=1), NoDecode]
 
 
 class Section(BaseModel):
@@ -178,6 +179,21 @@ class MatchSettings(Section):
     unjournaled_ms_max: Annotated[int, Field(ge=1_000)] = 30_000
 
 
+class ClusterSettings(Section):
+    """This node among others: what it does, how long it counts as alive, how it takes over matches of dead ones."""
+
+    roles: Roles = ("edge", "owner")
+    address: OptionalText = None
+    lease_seconds: Annotated[float, Field(ge=0.2, le=300, allow_inf_nan=False)] = 2.0
+    stall_ms_max: Annotated[int, Field(ge=50)] = 1000
+    adrift_seconds_max: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 30.0
+    takeover_chunk: Annotated[int, Field(ge=1, le=1000)] = 16
+    takeover_step_in_ms: Count = 500
+    takeover_attempts_max: Count = 5
+    takeover_suspects_max: Count = 3
+    scan_seconds: Seconds = 5.0
+
+
 class LimitsSettings(Section):
     """What one node, one connection and one message may use at most."""
 
@@ -218,6 +234,7 @@ class Settings(BaseSettings):
     records: RecordsSettings = RecordsSettings()
     data: DataSettings = DataSettings()
     match: MatchSettings = MatchSettings()
+    cluster: ClusterSettings = ClusterSettings()
     limits: LimitsSettings = LimitsSettings()
     log: LogSettings = LogSettings()
 

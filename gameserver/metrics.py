@@ -24,6 +24,7 @@ class Metrics:
         self._connections()
         self._matches()
         self._storage()
+        self._cluster()
         self._process()
 
     def render(self) -> bytes:
@@ -104,6 +105,25 @@ class Metrics:
             "records_total", "Records: written, duplicate, refused or dropped.", "outcome"
         )
         self.record_retries_total = self._counter("record_retries_total", "Writes of records that had to be repeated.")
+
+    def _cluster(self) -> None:
+        self.nodes = self._gauge("nodes", "Nodes whose lease runs, as this node sees it.")
+        self.lease_valid = self._gauge("lease_valid", "1 while this node may act as the owner of its matches.")
+        self.lease_renewals_total = self._counter(
+            "lease_renewals_total", "Renewals: granted, taken, failed, or left out because the loop stalled.", "outcome"
+        )
+        self.leases_lost_total = self._counter(
+            "leases_lost_total", "Times this node was too late for its own lease and dropped its matches."
+        )
+        self.takeovers_total = self._counter(
+            "takeovers_total", "Matches claimed: run, lost, corrupt, refused, failed or quarantined.", "outcome"
+        )
+        self.takeover_seconds = self._histogram(
+            "takeover_seconds", "From the end of the old owner's lease until the match runs here."
+        )
+        self.reasserts_total = self._counter(
+            "reasserts_total", "Matches put back into a store that had lost them: done or refused.", "outcome"
+        )
 
     def _process(self) -> None:
         self.loop_lag_seconds = self._gauge("loop_lag_seconds", "How late the event loop ran its last probe.")

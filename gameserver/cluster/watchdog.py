@@ -90,7 +90,7 @@ class Watchdog:
         self._watched = threading.get_ident()
         self._loop = loop
         self._beat()
-        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
         """Watch no longer."""
@@ -104,6 +104,12 @@ class Watchdog:
             self._timer = self._loop.call_later(self.interval_seconds, self._beat)
 
     # --- the thread ---------------------------------------------------------------------------------------------------
+    def _watch(self) -> None:
+        try:
+            self._run()
+        finally:
+            _arm_cpu_timer(0)  # it outlives the thread, and would end the process much later
+
     def _run(self) -> None:
         interval = self.interval_seconds
         beaten: float | None = None
@@ -135,7 +141,6 @@ class Watchdog:
             if in_all >= self._seconds and frame is None and not told:
                 told = True
                 log.error("loop_stands_still", seconds=round(in_all, 1), stack=self._describe(None, in_all).stack)
-        _arm_cpu_timer(0)
 
     def _frames(self) -> Iterator[FrameType]:
         """The watched thread's frames, innermost first."""

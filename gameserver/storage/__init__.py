@@ -9,6 +9,7 @@ from gameserver.errors import (
     SnapshotTooNew,
     StoreUnavailable,
 )
+from gameserver.storage.bus import Bus, BusCounts, Subscription
 from gameserver.storage.child import LAUNCHER
 from gameserver.storage.codec import decode_snapshot, encode_snapshot
 from gameserver.storage.embedded import EmbeddedStores, free_port
@@ -36,6 +37,7 @@ from gameserver.storage.ports import (
     SnapshotStore,
 )
 from gameserver.storage.records import RecordWriter
+from gameserver.storage.redis_bus import RedisBus
 from gameserver.storage.redis_journal import RedisJournal, make_journal
 from gameserver.storage.redis_snapshots import RedisSnapshots
 from gameserver.storage.stores import Stores, open_stores
@@ -44,6 +46,8 @@ from gameserver.storage.suspects import mark_suspect
 __all__ = [
     "LAUNCHER",
     "Append",
+    "Bus",
+    "BusCounts",
     "ClaimLost",
     "Claimed",
     "DocumentStore",
@@ -62,6 +66,7 @@ __all__ = [
     "RecordSink",
     "RecordWriter",
     "Recovered",
+    "RedisBus",
     "RedisJournal",
     "RedisSnapshots",
     "RestoredSnapshot",
@@ -72,6 +77,7 @@ __all__ = [
     "StoreIdentity",
     "StoreUnavailable",
     "Stores",
+    "Subscription",
     "Token",
     "decode_snapshot",
     "encode_snapshot",

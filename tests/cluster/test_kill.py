@@ -92,7 +92,7 @@ async def test_nothing_acknowledged_is_lost(durability: str, store_settings: Set
     match_id = None
     try:
         for _ in range(3):
-            clients = [Client(server.url, name=f"p{i}", token=_token(f"p{i}")) for i in range(3)]
+            clients = [Client(server.url, name=f"p{i}", token=_token(f"p{i}"), reconnect=False) for i in range(3)]
             for client in clients:
                 await client.connect()
             writers = []

@@ -142,7 +142,7 @@ class Trapped:
     async def hang(self, name: str) -> tuple[int, str, float]:
         """How the process ended, in which match, after how long."""
         await self.server.start()
-        async with Client(self.server.url, name="anne") as client:
+        async with Client(self.server.url, name="anne", reconnect=False) as client:
             room = await client.join_or_create("trap")
             assert await room.action("move") == 1
             started = time.monotonic()

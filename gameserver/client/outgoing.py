@@ -175,7 +175,10 @@ class Outgoing:
 
     def _fill_window(self) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        while self.waiting and self._room.connected and len(self.pending) < self._room.window:
+        while self.waiting and self._room.connected:
+            # Counted from the oldest, settled ones in between included: that is how far back results are kept.
+            if self.waiting[0].seq - next(iter(self.pending), self.waiting[0].seq) >= self._room.window:
+                break
             action = self.waiting.popleft()
             self.pending[action.seq] = action
             outcomes.append(self._write(action))

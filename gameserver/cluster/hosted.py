@@ -254,7 +254,9 @@ class HostedMatch:
 
     def _released_version(self) -> int:
         """The gate is open for all HIGH events up to this version."""
-        return self._waiting[0].version - 1 if self._waiting else self.match.version
+        # Stored answers that wait carry the version they were asked at, which may be out already.
+        held = next((output.version for output in self._waiting if output.committed), None)
+        return self.match.version if held is None else held - 1
 
     def receive(
         self, member: Member, seq: int, name: str | int, args: list[Any] | dict[str, Any], *, quiet: bool

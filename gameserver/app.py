@@ -22,9 +22,14 @@ import structlog
 from gameserver import __version__
 from gameserver.cluster import (
     Archive,
+    ArrivalPolicy,
+    Arrivals,
+    Drain,
+    DrainState,
     Fanout,
     FanoutLimits,
     GameRegistry,
+    Handover,
     Host,
     HostLimits,
     JournalPolicy,
@@ -46,7 +51,7 @@ from gameserver.errors import ConfigError
 from gameserver.logs import configure_logging
 from gameserver.metrics import Metrics
 from gameserver.storage import mark_suspect, open_stores
-from gameserver.web import WebServer
+from gameserver.web import Admin, WebServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -85,6 +90,9 @@ class Application:
         self.stores: Stores | None = None
         self.web: WebServer | None = None
         self._hosting = False
+        self._drain: Drain | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self._arrivals: Arrivals | None = None
         self._lag_probe: asyncio.Task[None] | None = None
 
     @property
@@ -133,6 +141,10 @@ class Application:
         )
         self.host.attach(services, snapshotter, archive, writer, self.node)
         self._hosting = True
+        handover = Handover(writer, clock)
+        self._drain = Drain(self.host, handover, clock)
+        self._arrivals = Arrivals(stores.journal, self.host, handover, clock, self.node, ArrivalPolicy())
+        self.host.bring = self._arrivals.bring
         writer.start()
         found = await load_all(stores.snapshots)
         restored = sum(self.host.restore_match(one) is not None for one in found)
@@ -146,6 +158,7 @@ class Application:
             documents=stores.documents,
             check_stores=stores.check,
             version=__version__,
+            admin=Admin(self.node, self.begin_drain, lambda: self.drain_state, stores.journal.nodes),
         )
         try:
             await self.web.start()
@@ -164,6 +177,26 @@ class Application:
             seconds=round(time.monotonic() - started, 2),
         )
 
+    @property
+    def drain_state(self) -> DrainState:
+        """How far this node is with handing over its matches."""
+        return self._drain.state if self._drain is not None else DrainState()
+
+    def begin_drain(self) -> None:
+        """Hand everything over, in the background. The process goes on: it answers that it is not ready."""
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self.drain(self.settings.server.drain_seconds), name="draining")
+
+    async def drain(self, seconds: float) -> None:
+        """Matches go to other nodes, or wait in the store for one; then their players are sent after them."""
+        if self._drain is None or self.web is None:
+            return
+        self.host.draining = True
+        await self.web.leave_shared_port()
+        state = await self._drain.run(seconds)
+        if state.left == 0:
+            await self.web.close_connections(CLOSE_SECONDS)
+
     async def stop(self) -> None:
         """Stop in order, within `server.drain_seconds`. What was acknowledged is saved before clients are sent away."""
         seconds = self.settings.server.drain_seconds
@@ -171,12 +204,18 @@ class Application:
         self.host.draining = True
         if self._lag_probe is not None:
             self._lag_probe.cancel()
+        if self._arrivals is not None:
+            await self._arrivals.stop()
         if self._hosting:
-            # Frozen first, so that nothing is acknowledged after the last snapshot; then both take their time at once.
-            saving = asyncio.create_task(self.host.stop(seconds * 0.5), name="final snapshots")
+            if self._drain is not None and self.web is not None:
+                await self.web.leave_shared_port()
+                await self._drain.run(seconds * 0.4)
+            # What could not be handed over is frozen, so that nothing is acknowledged after the last snapshot.
+            seconds_left = seconds - (time.monotonic() - started)
+            saving = asyncio.create_task(self.host.stop(seconds_left * 0.5), name="final snapshots")
             await asyncio.sleep(0)
             if self.web is not None:
-                await self.web.close_connections(min(CLOSE_SECONDS, seconds * 0.4))
+                await self.web.close_connections(min(CLOSE_SECONDS, seconds_left * 0.4))
             await asyncio.gather(saving, return_exceptions=True)
         if self.web is not None:
             await self.web.stop()

@@ -22,6 +22,7 @@ from gameserver.scaffold import write_game
 
 EXIT_ERROR = 2
 HTTP_SECONDS = 10.0
+DRAIN_POLL_SECONDS = 0.2
 
 app = typer.Typer(
     name="gameserver",
@@ -195,6 +196,40 @@ def show_command(
         typer.echo(f"{key:<{width}}  {json.dumps(value) if isinstance(value, dict) else value}")
 
 
+@app.command("drain")
+def drain_command(
+    node: Annotated[
+        str | None, typer.Argument(help="The node's name (default: the node at --url).", show_default=False)
+    ] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    config: ConfigOption = None,
+    wait: Annotated[bool, typer.Option(help="Wait until it is done.")] = True,
+) -> None:
+    """Have a node hand all of its matches to others, before you stop it. It takes no new ones from then on."""
+    if node is not None:
+        url = _address_of(node, ask("/v1/admin/nodes", url, token, config)["nodes"])
+    state = ask("/v1/admin/drain", url, token, config, method="POST")
+    while wait and not state["done"]:
+        time.sleep(DRAIN_POLL_SECONDS)
+        state = ask("/v1/admin/drain", url, token, config)
+    told = f"{state['node']}: {state['handed_over']} matches handed over, {state['left']} left"
+    typer.echo(f"{told}, {state['seconds']:.1f} s" if state["done"] else f"{told}, going on")
+    if wait and state["left"]:
+        raise typer.Exit(1)
+
+
+def _address_of(node: str, nodes: list[dict[str, Any]]) -> str:
+    for row in nodes:
+        if row["node"] == node:
+            address = str(row["address"])
+            if "://" not in address:
+                return f"http://{address}"
+            return address.replace("wss://", "https://", 1).replace("ws://", "http://", 1)
+    known = ", ".join(sorted(row["node"] for row in nodes)) or "none"
+    raise ConfigError(f"There is no node {node!r}; there is: {known}. Or name the node's own address with --url.")
+
+
 @app.command("version")
 def version_command() -> None:
     """Print the version."""
@@ -202,7 +237,13 @@ def version_command() -> None:
 
 
 def ask(
-    path: str, url: str | None, token: str | None, config: Path | None, context: typer.Context | None = None
+    path: str,
+    url: str | None,
+    token: str | None,
+    config: Path | None,
+    context: typer.Context | None = None,
+    *,
+    method: str = "GET",
 ) -> Any:
     """One request to a running server; what it answers with an error is raised as a `ConfigError` to be shown."""
     if context is not None and isinstance(context.obj, tuple):
@@ -213,7 +254,8 @@ def ask(
     if not base.startswith(("http://", "https://")):
         raise RequestInvalid(f"--url: expected an address like http://127.0.0.1:8000, not {base!r}")
     token = token or make_token(settings, "gameserver-cli", Role.ADMIN, ttl_seconds=60)
-    request = urllib.request.Request(base + path, headers={"Authorization": f"Bearer {token}"})  # noqa: S310 - checked above
+    headers = {"Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(base + path, headers=headers, method=method)  # noqa: S310 - checked above
     try:
         with urllib.request.urlopen(request, timeout=HTTP_SECONDS) as response:  # noqa: S310 - checked above
             return json.load(response)

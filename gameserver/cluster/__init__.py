@@ -1,10 +1,13 @@
 """The host that runs the matches of this node: timers, fan-out, the output gate, snapshots."""
 
 from gameserver.cluster.archive import Archive
+from gameserver.cluster.arrivals import ArrivalPolicy, Arrivals
+from gameserver.cluster.drain import Drain, DrainState
 from gameserver.cluster.effects import NoEffects, RecordEffects
 from gameserver.cluster.fanout import Fanout, FanoutLimits
 from gameserver.cluster.games import GameRegistry
 from gameserver.cluster.gate import Gate, JournalGate, OpenGate
+from gameserver.cluster.handover import Handover
 from gameserver.cluster.host import Host, HostLimits
 from gameserver.cluster.hosted import HostedMatch
 from gameserver.cluster.journal import JournalPolicy, JournalWriter
@@ -20,7 +23,11 @@ from gameserver.match import Game, User
 
 __all__ = [
     "Archive",
+    "ArrivalPolicy",
+    "Arrivals",
     "Clock",
+    "Drain",
+    "DrainState",
     "EffectSink",
     "Fanout",
     "FanoutLimits",
@@ -29,6 +36,7 @@ __all__ = [
     "Game",
     "GameRegistry",
     "Gate",
+    "Handover",
     "Host",
     "HostLimits",
     "HostedMatch",

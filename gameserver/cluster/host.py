@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from gameserver.cluster.handover import ASLEEP_AT
 from gameserver.cluster.hosted import HostedMatch
 from gameserver.errors import (
     GameServerError,
@@ -22,13 +23,14 @@ from gameserver.errors import (
     LimitReached,
     MatchEnded,
     MatchFull,
+    MatchMoved,
     MatchNotFound,
     ServerDraining,
 )
 from gameserver.match import Match, decode_records
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 
     from gameserver.cluster.archive import Archive
     from gameserver.cluster.games import GameRegistry
@@ -74,6 +76,8 @@ class Host:
         self._archive: Archive | None = None
         self._journal: JournalWriter | None = None
         self._node = ""
+        self.bring: Callable[[str], Awaitable[bool]] | None = None
+        """Has a match that nobody runs be run here. Whether it is here now."""
 
     def attach(
         self,
@@ -91,6 +95,9 @@ class Host:
     def __len__(self) -> int:
         return len(self._matches)
 
+    def __contains__(self, match_id: object) -> bool:
+        return match_id in self._matches
+
     def __iter__(self) -> Iterator[HostedMatch]:
         return iter(self._matches.values())
 
@@ -107,6 +114,13 @@ class Host:
         now, limit = self._services.clock.now(), self.limits.overdue_seconds_max
         late = ((hosted, hosted.overdue_seconds(now)) for hosted in self._matches.values())
         return [(hosted, seconds) for hosted, seconds in late if seconds > limit]
+
+    async def reach(self, match_id: str) -> HostedMatch:
+        """The match of that id, brought here if nobody runs it; raises `MatchNotFound`."""
+        hosted = self._matches.get(match_id)
+        if (hosted is None or hosted.leaving) and self.bring is not None:
+            await self.bring(match_id)
+        return self.get(match_id)
 
     # --- making ------------------------------------------------------------------------------------------------------
     def create_match(self, game_name: str, options: dict[str, Any] | None = None) -> HostedMatch:
@@ -154,6 +168,7 @@ class Host:
                 now=self._phased(game, match_id),
                 wall=self._services.clock.wall(),
                 epoch=token.epoch,
+                idle_seconds=slept_seconds(recovered, self._services.clock.wall()),
                 journal=records_of(recovered),
                 journaled=True,
             )
@@ -248,7 +263,7 @@ class Host:
         """A seat for this user: in the match `name`, in a match of the game `name`, or in a new one of it."""
         self._refuse_when_draining()
         if kind == "match":
-            return self.get(name).join(user, receiver, request, spectate=spectate, resume=resume)
+            return (await self.reach(name)).join(user, receiver, request, spectate=spectate, resume=resume)
         if kind == "create":
             return self.create_match(name, options).join(user, receiver, request, spectate=spectate)
         return self._join_or_create(name, options or {}, user, receiver, request, spectate=spectate)
@@ -263,7 +278,7 @@ class Host:
                 break
             try:
                 return hosted.join(user, receiver, request, spectate=spectate)
-            except (MatchFull, MatchEnded, JoinRefused):
+            except (MatchFull, MatchEnded, MatchMoved, JoinRefused):
                 refused.add(hosted.match_id)
         return self.create_match(game_name, options).join(user, receiver, request, spectate=spectate)
 
@@ -330,6 +345,12 @@ class Host:
         if self._archive is not None:
             self._archive.ended(hosted, reason)
 
+    def moved(self, hosted: HostedMatch) -> None:
+        """It was let go of, for another node or to sleep."""
+        self._forget(hosted)
+        hosted.collect_counts()
+        log.info("match_left", match=hosted.match_id, game=hosted.game, version=hosted.match.version)
+
     def fenced(self, hosted: HostedMatch) -> None:
         """Another node owns it now: it goes on there."""
         self._forget(hosted)
@@ -381,7 +402,8 @@ class Host:
             hosted.flush()  # what was applied is sent before everything stands still
         matches = list(self._matches.values())
         for hosted in matches:
-            hosted.freeze()
+            if not hosted.begin_leaving():
+                hosted.freeze()
         if self._snapshots is None:
             return
         await self._snapshots.stop()
@@ -421,6 +443,14 @@ def records_of(recovered: Recovered) -> list[list[Any]]:
                 records.append(record)
                 reached = record[0]
     return records
+
+
+def slept_seconds(recovered: Recovered, wall: float) -> float:
+    """How long the match was asleep; 0 if it was not. Clocks of different machines may disagree a little."""
+    asleep_at = recovered.snapshot.get(ASLEEP_AT)
+    if asleep_at is None or recovered.version != recovered.meta.version:
+        return 0.0
+    return float(max(0.0, wall - asleep_at))
 
 
 def options_key(options: dict[str, Any]) -> str:

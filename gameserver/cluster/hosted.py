@@ -79,6 +79,9 @@ class HostedMatch:
         self.unsaved_since: float | None = None
         self.flushed_at = 0.0
         self.closed = False
+        self.leaving = False
+        """It stands still, and is about to be run elsewhere."""
+        self._late: list[tuple[Member, int, str | int, list[Any] | dict[str, Any], bool]] = []
         self.journal = journal
         """Where its flushes are written before anything that must last leaves; None: snapshots are all it has."""
         self.base_version = match.version  # what its epoch began with here
@@ -182,6 +185,8 @@ class HostedMatch:
 
         With `resume` the session it names goes on, if it is there and this user's.
         """
+        if self.leaving:
+            raise MatchMoved
         if self.closed or self.match.ended is not None:
             raise MatchEnded
         if resume is not None and not spectate:
@@ -262,6 +267,9 @@ class HostedMatch:
         self, member: Member, seq: int, name: str | int, args: list[Any] | dict[str, Any], *, quiet: bool
     ) -> None:
         """One action. Whatever is wrong with it is answered with an error acknowledgement by the engine."""
+        if self.leaving:
+            self._late.append((member, seq, name, args, quiet))  # at most a window per session
+            return
         clock, match = self._clock, self.match
         try:
             if self.closed:
@@ -575,6 +583,39 @@ class HostedMatch:
             return
         self._send_state(member, ws_frame(payload))
 
+    # --- leaving this node -------------------------------------------------------------------------------------------
+    def begin_leaving(self) -> bool:
+        """Stand still; what was done is on its way out, what comes in is neither done nor answered.
+
+        False: there is nothing to hand over, because the match is over or has left.
+        """
+        self.flush()
+        if self.closed or self.match.ended is not None or self.match.pending:
+            return False
+        self.freeze()
+        self.leaving = True
+        return True
+
+    def leave_node(self) -> None:
+        """Somebody else may run it now: members are told to come back, and nothing more is sent from here."""
+        self.close(MatchMoved(), reconnect=True)
+        self._services.keeper.moved(self)
+
+    def stay(self) -> None:
+        """It could not be handed over: go on as if nothing had been."""
+        if not self.leaving:
+            return
+        self.leaving = self.closed = False
+        late, self._late = self._late, []
+        match = self.match
+        for session_id in [*match.watchers, *match.sessions]:
+            if session_id not in self.members:  # the connection was lost meanwhile
+                self._session_ended("disconnect", partial(match.disconnect, session_id))
+        for member, seq, name, args, quiet in late:
+            if self.members.get(member.session_id) is member:
+                self.receive(member, seq, name, args, quiet=quiet)
+        self._after()
+
     # --- the end -----------------------------------------------------------------------------------------------------
     def _end(self, reason: str) -> None:
         """The match is over: tell everyone, and let the host put it away."""
@@ -586,6 +627,8 @@ class HostedMatch:
     def close(self, error: GameServerError, *, reconnect: bool) -> None:
         """Take the match off this node's loop and its channel from everyone."""
         self.freeze()
+        self.leaving = False
+        self._late.clear()
         if self.journal is not None:
             self.token = self.journal.token(self.match_id)
         self._gate.forget(self.match_id)

@@ -227,12 +227,15 @@ class JournalWriter:
             await asyncio.sleep(0.005)
         return False
 
-    async def release(self, match_id: str) -> None:
-        """Let another node have the match. Write its snapshot first."""
+    async def release(self, match_id: str, *, asleep: bool = False, due_ms: int | None = None) -> bool:
+        """Let another node have the match. Write its snapshot first. False: it was not ours any more.
+
+        Raises StoreUnavailable when the outcome is unknown: release again.
+        """
         token = self.token(match_id)
+        outcome = None if token is None else await self._store.release(token, asleep=asleep, due_ms=due_ms)
         self.forget(match_id)
-        if token is not None:
-            await self._store.release(token)
+        return outcome is Outcome.DONE
 
     # --- writing ------------------------------------------------------------------------------------------------------
     def _mark(self, entry: _Entry) -> None:

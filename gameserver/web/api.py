@@ -71,13 +71,15 @@ class HttpApi:
         version: str,
         development: bool,
         body_bytes_max: int,
+        more: tuple[Route, ...] = (),
     ) -> None:
         self._operations = operations
         self._authenticator = authenticator
         self._metrics = metrics
         self._development = development
         self._body_bytes_max = body_bytes_max
-        self.api = Api(self._routes(), version, "Matches, joins and profiles. Play goes over the WebSocket at /v1/ws.")
+        routes = self._routes() + more
+        self.api = Api(routes, version, "Matches, joins and profiles. Play goes over the WebSocket at /v1/ws.")
         self._openapi = msgspec.json.encode(self.api.openapi())
 
     def _routes(self) -> tuple[Route, ...]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gameserver.config import Settings
     from gameserver.metrics import Metrics
     from gameserver.storage import DocumentStore
+    from gameserver.web.admin import Admin
 
 log = structlog.get_logger("gameserver.web")
 
@@ -40,6 +41,7 @@ class WebServer:
         documents: DocumentStore | None,
         check_stores: Callable[[], Awaitable[dict[str, str | None]]] | None,
         version: str,
+        admin: Admin | None = None,
     ) -> None:
         self._settings = settings
         self.operations = Operations(host, documents, settings)
@@ -55,12 +57,14 @@ class WebServer:
             version=version,
             development=settings.server.mode == "development",
             body_bytes_max=body_bytes_max,
+            more=admin.routes() if admin is not None else (),
         )
         self.app = web.Application(middlewares=[plain_errors], client_max_size=body_bytes_max)
         self.app.router.add_get(SOCKET_PATH, self._socket)
         self.http.add_to(self.app)
         Health(host, self.connections, metrics, check_stores, version=version).add_to(self.app)
         self._runner: web.AppRunner | None = None
+        self._shared: web.TCPSite | None = None
         self.port = settings.server.port
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
@@ -74,7 +78,9 @@ class WebServer:
         try:
             server = self._settings.server
             shared = True if server.reuse_port else None
-            await web.TCPSite(runner, server.host, server.port, backlog=BACKLOG, reuse_port=shared).start()
+            site = web.TCPSite(runner, server.host, server.port, backlog=BACKLOG, reuse_port=shared)
+            await site.start()
+            self._shared = site if server.reuse_port else None
             if server.direct_port is not None:
                 await web.TCPSite(runner, server.host, server.direct_port, backlog=BACKLOG).start()
         except BaseException:
@@ -82,6 +88,12 @@ class WebServer:
             raise
         self._runner = runner
         self.port = runner.addresses[0][1]
+
+    async def leave_shared_port(self) -> None:
+        """Where several processes listen on one port, the others get the new connections from now on."""
+        site, self._shared = self._shared, None
+        if site is not None:
+            await site.stop()
 
     async def close_connections(self, seconds: float) -> None:
         """Tell every client to reconnect (to whoever serves next), at the same time, within the deadline."""

@@ -72,7 +72,8 @@ def ships(room: Room) -> dict[str, dict[str, Any]]:
 async def test_arena_goes_on_after_a_restart(server: ServerProcess) -> None:
     hits: list[Any] = []
     reasons: list[CloseReason] = []
-    async with Client(server.url, name="Alice") as alice, Client(server.url, name="Bob") as bob:
+    off = {"reconnect": False}  # what happens to a client that does not come back by itself
+    async with Client(server.url, name="Alice", **off) as alice, Client(server.url, name="Bob", **off) as bob:
         a = await alice.join_or_create("arena", options={"size": 60})
         b = await bob.join_or_create("arena", options={"size": 60})
         assert a.match_id == b.match_id
@@ -173,7 +174,7 @@ async def test_chatroom_is_heard_by_all(server: ServerProcess) -> None:
 
 async def test_a_killed_server_is_a_lost_connection(server: ServerProcess) -> None:
     reasons: list[CloseReason] = []
-    async with Client(server.url) as client:
+    async with Client(server.url, reconnect=False) as client:
         room = await client.join_or_create("chatroom")
         room.on_close(reasons.append)
         await server.stop(signal.SIGKILL)

@@ -119,7 +119,6 @@ class RoomCore:
         if info.recovered and not same_session:
             raise ProtocolError("the server recovered a session that was not ours")
         self.connected = True
-        self._parts.clear()
         self._entered(joined)
         outcomes: list[Outcome] = [Reconnected(self, info.recovered)]
         if not info.recovered:

@@ -90,7 +90,7 @@ async def test_arena_goes_on_after_a_restart(server: ServerProcess) -> None:
         before, position = ships(a), a.position
         assert await server.stop() == 0
         await until(lambda: len(reasons) == 2)
-        assert {(reason.code, reason.reconnect) for reason in reasons} == {("server_draining", True)}
+        assert {(reason.code, reason.reconnect) for reason in reasons} == {("match_moved", True)}
     await server.start()
     async with Client(server.url, token=alice.token) as alice, Client(server.url, token=bob.token) as bob:
         a, b = await alice.join(a.match_id), await bob.join(b.match_id)

@@ -30,6 +30,7 @@ from gameserver.cluster import (
     FanoutLimits,
     GameRegistry,
     Handover,
+    Hibernator,
     Host,
     HostLimits,
     JournalPolicy,
@@ -93,6 +94,7 @@ class Application:
         self._drain: Drain | None = None
         self._draining: asyncio.Task[None] | None = None
         self._arrivals: Arrivals | None = None
+        self._hibernator: Hibernator | None = None
         self._lag_probe: asyncio.Task[None] | None = None
 
     @property
@@ -144,12 +146,15 @@ class Application:
         handover = Handover(writer, clock)
         self._drain = Drain(self.host, handover, clock)
         self._arrivals = Arrivals(stores.journal, self.host, handover, clock, self.node, ArrivalPolicy())
+        self._hibernator = Hibernator(self.host, handover, clock)
         self.host.bring = self._arrivals.bring
         writer.start()
         found = await load_all(stores.snapshots)
         restored = sum(self.host.restore_match(one) is not None for one in found)
         restored += await claim_all(stores.journal, self.host, self.node)
         snapshotter.start()
+        self._arrivals.start()
+        self._hibernator.start()
         self._lag_probe = asyncio.create_task(self._probe_lag(), name="loop lag probe")
         self.web = WebServer(
             settings,
@@ -204,6 +209,8 @@ class Application:
         self.host.draining = True
         if self._lag_probe is not None:
             self._lag_probe.cancel()
+        if self._hibernator is not None:
+            await self._hibernator.stop()
         if self._arrivals is not None:
             await self._arrivals.stop()
         if self._hosting:

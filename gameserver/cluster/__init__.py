@@ -8,6 +8,7 @@ from gameserver.cluster.fanout import Fanout, FanoutLimits
 from gameserver.cluster.games import GameRegistry
 from gameserver.cluster.gate import Gate, JournalGate, OpenGate
 from gameserver.cluster.handover import Handover
+from gameserver.cluster.hibernation import Hibernator
 from gameserver.cluster.host import Host, HostLimits
 from gameserver.cluster.hosted import HostedMatch
 from gameserver.cluster.journal import JournalPolicy, JournalWriter
@@ -37,6 +38,7 @@ __all__ = [
     "GameRegistry",
     "Gate",
     "Handover",
+    "Hibernator",
     "Host",
     "HostLimits",
     "HostedMatch",

@@ -584,6 +584,17 @@ class HostedMatch:
         self._send_state(member, ws_frame(payload))
 
     # --- leaving this node -------------------------------------------------------------------------------------------
+    @property
+    def idle(self) -> bool:
+        """Nobody is connected or expected, and nothing of it is under way."""
+        match = self.match  # it knows of those on other nodes, too
+        if self.closed or self.members or self._arriving or self._waiting or match.unsettled or match.watchers:
+            return False
+        if any(player.connected for player in match.players.values()):
+            return False
+        now = self._clock.now()
+        return all(until <= now for until in self._reserved.values())
+
     def begin_leaving(self) -> bool:
         """Stand still; what was done is on its way out, what comes in is neither done nor answered.
 

@@ -69,6 +69,8 @@ SETTINGS: Final[dict[str, Callable[[Any], str | None]]] = {
     "failures_max": _number(1, whole=True),
     "empty_seconds": _seconds_or_never,
     "seat_hold_seconds": _number(0),
+    "hibernates": lambda value: None if value is None or isinstance(value, bool) else "True, False or None",
+    "hibernate_seconds": _seconds_or_never,
     "name": _name,
     "options_type": lambda value: None,
 }

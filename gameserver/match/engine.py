@@ -134,6 +134,11 @@ class Match(MatchSeats):
         due_us = self._due_us()
         return None if due_us >= NEVER else self.host_time(due_us)
 
+    def next_due(self) -> float | None:
+        """When something is due that must not be slept through, in the host's time: timers and seats, not ticks."""
+        due_us = min(self.batch_due_us, self.timers.next_due_us(), self.deadline_us())
+        return None if due_us >= NEVER else self.host_time(due_us)
+
     def _due_us(self) -> int:
         if self.spec.tick_hz:
             return self.tick_due_us

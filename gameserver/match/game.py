@@ -50,6 +50,13 @@ class Game(Entity):
     """The match ends after nobody was in it for so long; None: never."""
     seat_hold_seconds: ClassVar[float] = 30
     """How long a player who lost the connection keeps the seat."""
+    hibernates: ClassVar[bool | None] = None
+    """May a match with nobody connected leave the memory until somebody joins or a timer is due?
+
+    Its ticks do not happen meanwhile, its time goes on. None: games without ticks do.
+    """
+    hibernate_seconds: ClassVar[float | None] = 60
+    """How long nobody has been connected before it does; None: never."""
     name: ClassVar[str | None] = None
     """What clients call the game; by default the class name in snake case."""
     options_type: ClassVar[Any] = dict

@@ -19,6 +19,7 @@ from gameserver.errors import (
     GameNotFound,
     LimitReached,
     MatchEnded,
+    MatchMoved,
     MatchNotFound,
     NotFound,
     PermissionDenied,
@@ -374,9 +375,9 @@ class TestEnds:
         room.on_close(reasons.append)
         await app.stop()
         await until(lambda: reasons)
-        assert (reasons[0].code, reasons[0].reconnect) == ("server_draining", True)
-        assert not alice.connected
-        with pytest.raises(ServerDraining):
+        assert (reasons[0].code, reasons[0].reconnect) == ("match_moved", True)
+        await until(lambda: not alice.connected)
+        with pytest.raises(MatchMoved):
             await room.action("add", n=1)
         with pytest.raises(ServerDraining):
             await alice.ping()

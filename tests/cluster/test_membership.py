@@ -238,14 +238,13 @@ async def test_stopping_gives_the_lease_up(redis_url: str, journal: Any) -> None
     assert one.events == ["gained"], "a node that stops has lost nothing"
 
 
-async def test_a_loop_that_stands_still_loses_the_lease(started: Started, journal: Any) -> None:
+async def test_a_loop_that_stands_still_loses_the_lease(started: Started) -> None:
     """The thread lives, the matches do not: they belong to others now. The node goes on as another incarnation."""
     time.sleep(0.45)  # noqa: ASYNC251 - shorter than the stall and the lease together
     assert started.membership.valid()
     await asyncio.sleep(0.1)
     time.sleep(1.2)  # noqa: ASYNC251
     assert not started.membership.valid(), "at once, before anything else runs"
-    assert await journal.nodes() == []
     await until(lambda: started.events == ["gained", "lost", "gained"])
     assert started.membership.incarnation == 2
     assert started.membership.valid()

@@ -40,10 +40,12 @@ from gameserver.cluster import (
     OpenGate,
     RecentLimits,
     RecordEffects,
+    RoutedEffects,
     Services,
     SnapshotPolicy,
     Snapshotter,
     Stuck,
+    Topics,
     Watchdog,
     claim_all,
     load_all,
@@ -51,7 +53,7 @@ from gameserver.cluster import (
 from gameserver.errors import ConfigError
 from gameserver.logs import configure_logging
 from gameserver.metrics import Metrics
-from gameserver.storage import mark_suspect, open_stores
+from gameserver.storage import RedisBus, mark_suspect, open_stores
 from gameserver.web import Admin, WebServer
 
 if TYPE_CHECKING:
@@ -95,6 +97,7 @@ class Application:
         self._draining: asyncio.Task[None] | None = None
         self._arrivals: Arrivals | None = None
         self._hibernator: Hibernator | None = None
+        self.bus: RedisBus | None = None
         self._lag_probe: asyncio.Task[None] | None = None
 
     @property
@@ -132,11 +135,13 @@ class Application:
         snapshotter = Snapshotter(stores.snapshots, clock, policy, writer)
         archive = Archive(stores.documents, snapshotter, clock)
         limits = settings.limits
+        self.bus = RedisBus(stores.redis_url, settings.redis)
+        topics = self.host.topics = Topics(self.bus, prefix=settings.redis.prefix)
         services = Services(
             clock=clock,
             fanout=Fanout(FanoutLimits(limits.send_buffer_bytes_max, limits.slow_consumer_seconds_max)),
             gate=OpenGate(),
-            effects=RecordEffects(stores.records, clock),
+            effects=RoutedEffects(RecordEffects(stores.records, clock), topics),
             meters=Meters(metrics),
             keeper=self.host,
             recent=RecentLimits(match.resume_frames_max, match.resume_bytes_max),
@@ -226,6 +231,8 @@ class Application:
             await asyncio.gather(saving, return_exceptions=True)
         if self.web is not None:
             await self.web.stop()
+        if self.bus is not None:
+            await self.bus.close()
         stores, self.stores = self.stores, None
         if stores is not None:
             try:

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from gameserver.errors import ActionError, GameCodeError, GameServerError
-from gameserver.match import Ack, Effect, EventBatch, Game, Match, MatchLimits, MatchOutput, Session, User
+from gameserver.match import PUBLISH, Ack, Effect, EventBatch, Game, Match, MatchLimits, MatchOutput, Session, User
 from gameserver.state import Mirror, to_plain
 
 __all__ = ["FakePlayer", "MatchTester"]
@@ -69,10 +69,13 @@ class MatchTester:
         self.players: dict[str, FakePlayer] = {}
         self.records: list[Effect] = []
         """Everything the game recorded, in order."""
+        self.published: list[tuple[str, Any]] = []
+        """Everything the game published, in order: topic and data. `message` is how it hears something."""
         self.ended: str | None = None
         self._game_class = game
         self._limits = limits or MatchLimits()
         self._sessions_count = 0
+        self._messages_count = 0
         try:
             self.match = _WatchedMatch.create(
                 game, match_id, options=options, seed=seed, now=self.now, wall=self.wall, limits=self._limits
@@ -135,6 +138,13 @@ class MatchTester:
             raise RuntimeError(f"the match wants to be woken more than {_WAKES_MAX} times in {seconds:g} seconds")
         self.now = end
 
+    def message(self, topic: str, data: Any = None, *, sender: str = "another-match") -> bool:
+        """Another match publishes something; whether this one listens to that topic."""
+        self._messages_count += 1
+        heard = self.match.hear(topic, data, sender, (self._messages_count, 0), self.now, self.wall)
+        self.flush()
+        return heard
+
     def stall(self, seconds: float) -> None:
         """Let time pass as if the process had been stopped: what was due runs late, at the end."""
         self.now = round(self.now + seconds, 6)
@@ -167,7 +177,11 @@ class MatchTester:
     def _deliver(self, output: MatchOutput) -> None:
         for player in self.players.values():
             player.receive(output)
-        self.records.extend(output.effects)
+        for effect in output.effects:
+            if effect.kind == PUBLISH:
+                self.published.append((effect.payload["topic"], effect.payload["data"]))
+            else:
+                self.records.append(effect)
         if output.ended is not None:
             self.ended = output.ended
         for ack in output.acks:

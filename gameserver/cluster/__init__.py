@@ -3,7 +3,7 @@
 from gameserver.cluster.archive import Archive
 from gameserver.cluster.arrivals import ArrivalPolicy, Arrivals
 from gameserver.cluster.drain import Drain, DrainState
-from gameserver.cluster.effects import NoEffects, RecordEffects
+from gameserver.cluster.effects import NoEffects, RecordEffects, RoutedEffects
 from gameserver.cluster.fanout import Fanout, FanoutLimits
 from gameserver.cluster.games import GameRegistry
 from gameserver.cluster.gate import Gate, JournalGate, OpenGate
@@ -19,6 +19,7 @@ from gameserver.cluster.recent import RecentLimits
 from gameserver.cluster.recovery import claim_all
 from gameserver.cluster.services import Keeper, Services
 from gameserver.cluster.snapshots import Found, SnapshotPolicy, Snapshotter, load_all
+from gameserver.cluster.topics import Topics
 from gameserver.cluster.watchdog import Stuck, Watchdog
 from gameserver.match import Game, User
 
@@ -54,10 +55,12 @@ __all__ = [
     "Receiver",
     "RecentLimits",
     "RecordEffects",
+    "RoutedEffects",
     "Services",
     "SnapshotPolicy",
     "Snapshotter",
     "Stuck",
+    "Topics",
     "User",
     "Watchdog",
     "claim_all",

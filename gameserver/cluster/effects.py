@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gameserver.errors import GameServerError
+from gameserver.match import PUBLISH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gameserver.cluster.ports import Clock
+    from gameserver.cluster.ports import Clock, EffectSink
+    from gameserver.cluster.topics import Topics
     from gameserver.match import Effect
     from gameserver.storage import RecordSink
 
@@ -51,6 +53,28 @@ class RecordEffects:
             log.error("effect_refused", match=match_id, kind=effect.kind, key=key, error=error.message)
             done()
             return True
+
+
+class RoutedEffects:
+    """Messages to other matches go to the topics, all else is a record."""
+
+    def __init__(self, records: EffectSink, topics: Topics) -> None:
+        self._records = records
+        self._topics = topics
+
+    def carry_out(
+        self, match_id: str, version: int, effects: Sequence[Effect], settled: Callable[[int, int], None]
+    ) -> None:
+        """In order, each to where it belongs."""
+        records = []
+        for effect in effects:
+            if effect.kind == PUBLISH:
+                self._topics.publish(match_id, (version, effect.index), effect.payload["topic"], effect.payload["data"])
+                settled(version, effect.index)
+            else:
+                records.append(effect)
+        if records:
+            self._records.carry_out(match_id, version, records, settled)
 
 
 class NoEffects:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.ports import Receiver
     from gameserver.cluster.services import Services
     from gameserver.cluster.snapshots import Found, Snapshotter
+    from gameserver.cluster.topics import Topics
     from gameserver.match import Game, User
     from gameserver.protocol import Resume
     from gameserver.storage import Recovered, Token
@@ -78,6 +79,7 @@ class Host:
         self._node = ""
         self.bring: Callable[[str], Awaitable[bool]] | None = None
         """Has a match that nobody runs be run here. Whether it is here now."""
+        self.topics: Topics | None = None
 
     def attach(
         self,
@@ -235,6 +237,8 @@ class Host:
         hosted = HostedMatch(match, game, self._channels, self._services, options_key=key, journal=journal)
         self._matches[hosted.match_id] = hosted
         self._open.setdefault((hosted.game, key), {})[hosted.match_id] = hosted
+        if match.topics:
+            self.listens(hosted)
         hosted.start()
         return hosted
 
@@ -345,6 +349,11 @@ class Host:
         if self._archive is not None:
             self._archive.ended(hosted, reason)
 
+    def listens(self, hosted: HostedMatch) -> None:
+        """It listens to other topics than before."""
+        if self.topics is not None:
+            self.topics.listen(hosted, hosted.match.topics)
+
     def moved(self, hosted: HostedMatch) -> None:
         """It was let go of, for another node or to sleep."""
         self._forget(hosted)
@@ -364,6 +373,8 @@ class Host:
 
     def _forget(self, hosted: HostedMatch) -> None:
         self._matches.pop(hosted.match_id, None)
+        if self.topics is not None:
+            self.topics.listen(hosted, ())
         key = (hosted.game, hosted.options_key)
         candidates = self._open.get(key)
         if candidates is not None:

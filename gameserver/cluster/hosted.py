@@ -91,6 +91,7 @@ class HostedMatch:
         self._gate: Gate = services.gate if journal is None else JournalGate(journal, strict=self._strict)
         self._waiting: deque[MatchOutput] = deque()  # what the gate holds
         self._still = False
+        self._topics: list[str] | None = None  # as the keeper was told
         self.token: Token | None = None  # what it was written under, once it is not any more
         self._services = services
         self._clock = services.clock
@@ -378,6 +379,9 @@ class HostedMatch:
             self._flush_handle = None
         try:
             output = self.match.take_output()
+            if self.match.topics is not self._topics:
+                self._topics = self.match.topics
+                self._services.keeper.listens(self)
             if output is not None:
                 self._commit(output)
             if self._arriving:
@@ -582,6 +586,17 @@ class HostedMatch:
             self._failed("state", failure)
             return
         self._send_state(member, ws_frame(payload))
+
+    # --- messages of other matches -----------------------------------------------------------------------------------
+    def hear(self, topic: str, data: Any, sender: str, position: tuple[int, int]) -> None:
+        """Something was published under a topic. While the match stands still, it does not hear."""
+        if self.closed or self._still:
+            return
+        try:
+            self.match.hear(topic, data, sender, position, self._clock.now(), self._clock.wall())
+        except Exception as failure:  # noqa: BLE001 - see _wake
+            self._failed("hear", failure)
+        self._after()
 
     # --- leaving this node -------------------------------------------------------------------------------------------
     @property

@@ -34,6 +34,9 @@ class Keeper(Protocol):
     def ended(self, hosted: HostedMatch, reason: str) -> None:
         """It is over: put it away."""
 
+    def listens(self, hosted: HostedMatch) -> None:
+        """It listens to other topics than before."""
+
     def moved(self, hosted: HostedMatch) -> None:
         """It was let go of, for another node or to sleep."""
 

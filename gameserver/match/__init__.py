@@ -8,9 +8,10 @@ from gameserver.match.game import Game
 from gameserver.match.grid import Grid
 from gameserver.match.journal import decode_records, encode_records
 from gameserver.match.player import Player, Session
-from gameserver.match.values import Ack, Effect, EventBatch, MatchLimits, MatchOutput, Priority, User
+from gameserver.match.values import PUBLISH, Ack, Effect, EventBatch, MatchLimits, MatchOutput, Priority, User
 
 __all__ = [
+    "PUBLISH",
     "Ack",
     "Effect",
     "EventBatch",

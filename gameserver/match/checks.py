@@ -23,6 +23,7 @@ HOOKS: Final = {
     "on_reconnect": "player",
     "on_tick": "dt",
     "on_end": "reason",
+    "on_message": "topic, data",
     "on_upgrade": "old",
     "can_join": "user",
 }

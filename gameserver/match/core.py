@@ -70,6 +70,10 @@ class MatchCore:
         self.options: dict[str, Any] = {}
         """What the match was created with."""
         self.summary: dict[str, Any] = {}
+        self.topics: list[str] = []
+        """What the match listens to, in order of names. Replaced when it changes, like what follows."""
+        self.heard: dict[str, list[int]] = {}
+        """Match → version and index of the last message of it that was heard."""
         self.grids: dict[str, Grid] = {}
         self.players: dict[str, Player] = {}
         self.urgent = False
@@ -108,7 +112,7 @@ class MatchCore:
         tree, outbox, dice = self.tree, self.outbox, self.dice
         random_state = dice.state
         events_count, effects_count = len(outbox.events), len(outbox.effects)
-        timer_id, summary, ending = self.timers.next_id, self.summary, self.ending
+        timer_id, summary, topics, ending = self.timers.next_id, self.summary, self.topics, self.ending
         self.running = what
         mark = tree.mark()
         try:
@@ -120,7 +124,7 @@ class MatchCore:
             self._roll_back(mark, what)
             dice.state = random_state
             outbox.undo_to(events_count, effects_count)
-            self.timers.next_id, self.summary, self.ending = timer_id, summary, ending
+            self.timers.next_id, self.summary, self.topics, self.ending = timer_id, summary, topics, ending
             if isinstance(error, Exception | KeyboardInterrupt):
                 raise
             # sys.exit() in a game must not stop the server and its other matches.
@@ -188,6 +192,16 @@ class MatchCore:
     def change_summary(self, summary: dict[str, Any]) -> None:
         """See `Game.set_summary`. The old dict is put back by the transaction, not changed."""
         self.summary = summary
+        self._record(_nothing)
+
+    def change_topics(self, topic: str, *, listen: bool) -> None:
+        """See `Game.subscribe` and `Game.unsubscribe`."""
+        if (topic in self.topics) is listen:
+            return
+        others = [other for other in self.topics if other != topic]
+        if listen and len(others) >= self.limits.topics_max:
+            raise StateError(f"a match listens to at most {self.limits.topics_max} topics")
+        self.topics = sorted([*others, topic]) if listen else others
         self._record(_nothing)
 
     def request_end(self, reason: str) -> None:

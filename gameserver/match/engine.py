@@ -236,6 +236,22 @@ class Match(MatchSeats):
         if self.ending is not None:
             self.finish()
 
+    def hear(self, topic: str, data: Any, sender: str, position: tuple[int, int], now: float, wall: float) -> bool:
+        """A message of a match: its `position` (version, index) grows; one that was heard is not heard again."""
+        if self.ended is not None or topic not in self.topics:
+            return False
+        last = self.heard.get(sender)
+        if last is not None and position <= (last[0], last[1]):
+            return False
+        others = [(other, at) for other, at in self.heard.items() if other != sender]
+        self.heard = dict([*others[-self.limits.senders_kept + 1 :], (sender, list(position))])
+        self.clock_us = self.enter(now, wall)
+        self.touched = True
+        self.attempt("on_message", self.game.on_message, topic, plain(data, "the message"))
+        if self.ending is not None:
+            self.finish()
+        return True
+
     # --- output -------------------------------------------------------------------------------------------------------
     @property
     def pending(self) -> bool:

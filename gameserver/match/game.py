@@ -10,7 +10,7 @@ from gameserver.match.checks import check_fields, check_members
 from gameserver.match.outbox import EVERYONE
 from gameserver.match.plain import plain
 from gameserver.match.player import Player
-from gameserver.match.values import Priority, User
+from gameserver.match.values import PUBLISH, Priority, User
 from gameserver.state import Entity, Group
 
 if TYPE_CHECKING:
@@ -97,6 +97,9 @@ class Game(Entity):
 
     def on_end(self, reason: str) -> None:
         """The match ends: the last chance to change the state and to record something."""
+
+    def on_message(self, topic: str, data: Any) -> None:
+        """A match published something under a topic that this one subscribed to (itself, too)."""
 
     def on_upgrade(self, old: dict[str, Any]) -> None:
         """A match of an older `state_version` is restored.
@@ -188,7 +191,30 @@ class Game(Entity):
         if kind.__class__ is not str or not 0 < len(kind) <= _NAME_LENGTH_MAX:
             raise StateError(f"a record's kind has 1 to {_NAME_LENGTH_MAX} characters, not {kind!r:.80}")
         document: dict[str, Any] = plain({**data}, f"the record {kind!r}")
+        if kind.startswith("*"):
+            raise StateError(f"a record's kind does not begin with a star: {kind!r}")
         self._match.outbox.add_effect(str(plain(kind, "the kind")), document, Priority(priority))
+
+    def publish(self, topic: str, data: Any = None, *, priority: Priority = Priority.NORMAL) -> None:
+        """Send a message to all matches of all nodes that have subscribed to the topic: plain data, to `on_message`.
+
+        It leaves once it cannot be taken back, and arrives once or, when something breaks on the way, not at all.
+        """
+        message = {"topic": _topic(topic), "data": plain(data, f"the message under {topic!r}")}
+        self._match.outbox.add_effect(PUBLISH, message, Priority(priority))
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What this match listens to."""
+        return tuple(self._match.topics)
+
+    def subscribe(self, topic: str) -> None:
+        """Have messages of this topic come to `on_message` from now on. Part of the state, like timers."""
+        self._match.change_topics(_topic(topic), listen=True)
+
+    def unsubscribe(self, topic: str) -> None:
+        """Listen to the topic no longer."""
+        self._match.change_topics(_topic(topic), listen=False)
 
     def after(self, seconds: float, method: Callable[..., Any], *args: Any) -> int:
         """Call a method of this game later, with plain arguments; the id is for `cancel`. Survives a restart.
@@ -219,6 +245,12 @@ class Game(Entity):
         if to in self._match.players and to not in self._match.tree.groups:
             raise StateError(f"{to!r} is a player's id: write to=self.players[{to!r}]")
         return to
+
+
+def _topic(topic: str) -> str:
+    if topic.__class__ is not str or not 0 < len(topic) <= _NAME_LENGTH_MAX:
+        raise StateError(f"a topic has 1 to {_NAME_LENGTH_MAX} characters, not {topic!r:.80}")
+    return str(plain(topic, "the topic"))
 
 
 Game._taken = frozenset(name for base in (Game, Entity) for name in vars(base) if not name.startswith("_"))

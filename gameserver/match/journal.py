@@ -5,7 +5,7 @@ A record is a plain list, encoded with msgpack:
     [version, clock_us, tick_due_us, random, consumed, changes, tree, events, effects]
 
 consumed  what became of each seq: `[session, seq, crc, error, result, rate]`
-changes   what else changed, by name: timers, seats, held, summary, failures, ended, empty_since_us, grids
+changes   what else changed, by name: timers, seats, held, grids, and those of `_MISC` below
 tree      see `gameserver.state.journal`; nil if nothing changed
 events    the HIGH ones: `[receivers | nil, [[name, data], …]]`
 effects   `[kind, payload, priority]`
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _encode = msgspec.msgpack.Encoder().encode
 TREE_OPS: Final = 6
 """Where a record has the tree's part."""
-_MISC: Final = ("summary", "failures", "tick_failures", "ended", "empty_since_us")
+_MISC: Final = ("summary", "topics", "heard", "failures", "tick_failures", "ended", "empty_since_us")
 
 
 class Recorder:

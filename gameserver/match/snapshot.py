@@ -35,6 +35,8 @@ def dump_match(match: Match, time_us: int) -> dict[str, Any]:
         "random": match.dice.state,
         "options": match.options,
         "summary": match.summary,
+        "topics": match.topics,
+        "heard": match.heard,
         "ended": match.ended,
         "failures": [match.failures, match.tick_failures],
         "tree": match.tree.dump(),
@@ -81,6 +83,8 @@ def load_match(match: Match, game: Game, snapshot: dict[str, Any], journal: list
     match.dice.state = snapshot["random"]
     match.options = snapshot["options"]
     match.summary = dict(snapshot["summary"])
+    match.topics = list(snapshot.get("topics", ()))
+    match.heard = {sender: list(at) for sender, at in snapshot.get("heard", {}).items()}
     match.ended = snapshot["ended"]
     match.failures, match.tick_failures = snapshot["failures"]
     match.grids = {row[0]: Grid.load(tree, row) for row in snapshot["grids"]}

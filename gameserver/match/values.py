@@ -20,6 +20,10 @@ class Priority(IntEnum):
     """At once; gated: it leaves when the journal has it."""
 
 
+PUBLISH = "*publish"
+"""The kind of an effect that is a message to other matches; the game's own kinds do not begin with a star."""
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """Who asks to join: what their token says."""
@@ -41,6 +45,10 @@ class MatchLimits:
     """Events of one flush (more: the emitting call fails and is rolled back)."""
     effects_max: int = 1_000
     """Effects of one flush (more: the recording call fails and is rolled back)."""
+    topics_max: int = 64
+    """Topics that a match listens to (more: `subscribe` fails)."""
+    senders_kept: int = 64
+    """Matches of which the last message is remembered, so that none is heard twice (older: it might be)."""
     timers_max: int = 10_000
     """Timers pending at once (more: `after` fails)."""
     timers_per_wake_max: int = 1_000

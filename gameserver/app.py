@@ -38,6 +38,7 @@ from gameserver.cluster import (
     LoopClock,
     Meters,
     OpenGate,
+    Presence,
     RecentLimits,
     RecordEffects,
     RoutedEffects,
@@ -53,8 +54,8 @@ from gameserver.cluster import (
 from gameserver.errors import ConfigError
 from gameserver.logs import configure_logging
 from gameserver.metrics import Metrics
-from gameserver.storage import RedisBus, mark_suspect, open_stores
-from gameserver.web import Admin, WebServer
+from gameserver.storage import RedisBus, RedisPresence, mark_suspect, open_stores
+from gameserver.web import Admin, PresenceRoutes, WebServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -98,6 +99,7 @@ class Application:
         self._arrivals: Arrivals | None = None
         self._hibernator: Hibernator | None = None
         self.bus: RedisBus | None = None
+        self._presence: Presence | None = None
         self._lag_probe: asyncio.Task[None] | None = None
 
     @property
@@ -161,6 +163,8 @@ class Application:
         self._arrivals.start()
         self._hibernator.start()
         self._lag_probe = asyncio.create_task(self._probe_lag(), name="loop lag probe")
+        admin = Admin(self.node, self.begin_drain, lambda: self.drain_state, stores.journal.nodes)
+        presence = RedisPresence(stores.redis, prefix=settings.redis.prefix)
         self.web = WebServer(
             settings,
             self.host,
@@ -168,8 +172,11 @@ class Application:
             documents=stores.documents,
             check_stores=stores.check,
             version=__version__,
-            admin=Admin(self.node, self.begin_drain, lambda: self.drain_state, stores.journal.nodes),
+            more_routes=(*admin.routes(), *PresenceRoutes(presence).routes()),
         )
+        seconds = settings.server.presence_seconds
+        self._presence = Presence(presence, self.node, self.web.connections.present, clock, ttl_seconds=seconds)
+        self._presence.start()
         try:
             await self.web.start()
         except OSError as error:
@@ -231,6 +238,8 @@ class Application:
             await asyncio.gather(saving, return_exceptions=True)
         if self.web is not None:
             await self.web.stop()
+        if self._presence is not None:
+            await self._presence.stop()
         if self.bus is not None:
             await self.bus.close()
         stores, self.stores = self.stores, None

@@ -95,6 +95,7 @@ class ServerSettings(Section):
     reuse_port: bool = False
     direct_port: Annotated[Port | None, BeforeValidator(_empty_is_none)] = None
     drain_seconds: Seconds = 8.0
+    presence_seconds: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 60.0
     watchdog_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 5.0
 
 

@@ -15,6 +15,7 @@ from gameserver.cluster.journal import JournalPolicy, JournalWriter
 from gameserver.cluster.member import Flow, Member
 from gameserver.cluster.meters import Meters
 from gameserver.cluster.ports import Clock, EffectSink, LoopClock, Receiver
+from gameserver.cluster.presence import Presence
 from gameserver.cluster.recent import RecentLimits
 from gameserver.cluster.recovery import claim_all
 from gameserver.cluster.services import Keeper, Services
@@ -52,6 +53,7 @@ __all__ = [
     "Meters",
     "NoEffects",
     "OpenGate",
+    "Presence",
     "Receiver",
     "RecentLimits",
     "RecordEffects",

@@ -39,6 +39,7 @@ from gameserver.storage.ports import (
 from gameserver.storage.records import RecordWriter
 from gameserver.storage.redis_bus import RedisBus
 from gameserver.storage.redis_journal import RedisJournal, make_journal
+from gameserver.storage.redis_presence import PresenceStore, Present, RedisPresence
 from gameserver.storage.redis_snapshots import RedisSnapshots
 from gameserver.storage.stores import Stores, open_stores
 from gameserver.storage.suspects import mark_suspect
@@ -63,11 +64,14 @@ __all__ = [
     "NodeInfo",
     "Outcome",
     "OwnedMatch",
+    "PresenceStore",
+    "Present",
     "RecordSink",
     "RecordWriter",
     "Recovered",
     "RedisBus",
     "RedisJournal",
+    "RedisPresence",
     "RedisSnapshots",
     "RestoredSnapshot",
     "SnapshotCorrupt",

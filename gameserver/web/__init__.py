@@ -5,6 +5,7 @@ from gameserver.web.connection import Connection
 from gameserver.web.connections import Connections
 from gameserver.web.context import Authenticator, SocketLimits
 from gameserver.web.operations import Operations
+from gameserver.web.presence import PresenceRoutes
 from gameserver.web.routes import Api, Route
 from gameserver.web.server import WebServer
 
@@ -15,6 +16,7 @@ __all__ = [
     "Connection",
     "Connections",
     "Operations",
+    "PresenceRoutes",
     "Route",
     "SocketLimits",
     "WebServer",

@@ -133,6 +133,10 @@ class Connection:
         log.info("connection_aborted", connection=self.id, user=self._user_id, code=close_code, reason=reason)
         self.close(close_code, reason, seconds=min(1.0, self._server.limits.close_seconds))
 
+    def match_ids(self) -> list[str]:
+        """The matches that it carries a session of."""
+        return [member.hosted.match_id for member in self._members.values()]
+
     # --- in ----------------------------------------------------------------------------------------------------------
     def feed(self, data: bytes) -> None:
         """One binary message. Never raises."""

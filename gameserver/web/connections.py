@@ -88,6 +88,14 @@ class Connections:
         if connection.user is not None:
             self._operations.seen(connection.user.id, connection.user.name)
 
+    def present(self) -> dict[str, set[str]]:
+        """Who is connected here: user → the matches that they are in over these connections."""
+        found: dict[str, set[str]] = {}
+        for connection in self._open:
+            if connection.user is not None and connection.ending is None:
+                found.setdefault(connection.user.id, set()).update(connection.match_ids())
+        return found
+
     async def answer(self, claims: Claims, method: str, params: dict[str, Any]) -> Any:
         """A request that came over the socket."""
         return await self._operations.call(claims, method, params)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gameserver.config import Settings
     from gameserver.metrics import Metrics
     from gameserver.storage import DocumentStore
-    from gameserver.web.admin import Admin
+    from gameserver.web.routes import Route
 
 log = structlog.get_logger("gameserver.web")
 
@@ -41,7 +41,7 @@ class WebServer:
         documents: DocumentStore | None,
         check_stores: Callable[[], Awaitable[dict[str, str | None]]] | None,
         version: str,
-        admin: Admin | None = None,
+        more_routes: tuple[Route, ...] = (),
     ) -> None:
         self._settings = settings
         self.operations = Operations(host, documents, settings)
@@ -57,7 +57,7 @@ class WebServer:
             version=version,
             development=settings.server.mode == "development",
             body_bytes_max=body_bytes_max,
-            more=admin.routes() if admin is not None else (),
+            more=more_routes,
         )
         self.app = web.Application(middlewares=[plain_errors], client_max_size=body_bytes_max)
         self.app.router.add_get(SOCKET_PATH, self._socket)

@@ -31,7 +31,7 @@ def token(user: str, role: Role = Role.PLAYER) -> str:
 class Node(ServerProcess):
     """A server that shares its port with others and has one of its own, too."""
 
-    def __init__(self, name: str, settings: Settings, folder: Path, shared_port: int) -> None:
+    def __init__(self, name: str, settings: Settings, folder: Path, shared_port: int, **more: str) -> None:
         self.name = name
         self.direct = f"http://127.0.0.1:{(direct_port := free_port())}"
         own = folder / name
@@ -39,7 +39,7 @@ class Node(ServerProcess):
         (own / "ledger.py").write_text(GAME.replace("DURABILITY", 'durability = "async"'))
         values = {"NODE_ID": name, "PORT": str(shared_port), "REUSE_PORT": "true", "DIRECT_PORT": str(direct_port)}
         settings_of = {f"GAMESERVER__SERVER__{key}": value for key, value in values.items()}
-        super().__init__(settings, own, ("ledger.py",), **settings_of)
+        super().__init__(settings, own, ("ledger.py",), **settings_of, **more)
         self.url = self.direct
 
     def ask(self, path: str, method: str = "GET") -> Any:

@@ -152,7 +152,11 @@ class Application:
         self._hosting = True
         handover = Handover(writer, clock)
         self._drain = Drain(self.host, handover, clock)
-        self._arrivals = Arrivals(stores.journal, self.host, handover, clock, self.node, ArrivalPolicy())
+        cluster = settings.cluster
+        arrivals = ArrivalPolicy(
+            attempts_max=cluster.takeover_attempts_max, suspects_max=cluster.takeover_suspects_max
+        )
+        self._arrivals = Arrivals(stores.journal, self.host, handover, clock, self.node, arrivals)
         self._hibernator = Hibernator(self.host, handover, clock)
         self.host.bring = self._arrivals.bring
         writer.start()

@@ -258,6 +258,15 @@ class Settings(BaseSettings):
             raise PydanticCustomError("secret", "{problem}", {"problem": problem})
         return self
 
+    @model_validator(mode="after")
+    def _watchdog_is_patient(self) -> Self:
+        # A node that stalls loses its matches first: ending the process is for what would not come back by itself.
+        if 0 < self.server.watchdog_seconds * 1000 <= self.cluster.stall_ms_max:
+            raise PydanticCustomError(
+                "sections", "server.watchdog_seconds: expected 0, or more than cluster.stall_ms_max"
+            )
+        return self
+
 
 def secret_problem(mode: str, secret: str) -> str | None:
     """What is wrong with the secret in this mode, or None. In development the built-in one will do."""
@@ -352,7 +361,7 @@ def _describe(detail: ErrorDetails, path: Path, file_values: Mapping[str, Any]) 
     if detail["type"] == "extra_forbidden":
         # The value is not shown: a misspelled `auth.secret` would land in a log.
         return f"{name}: there is no such key{_suggest(location)}{_origin(location, path, file_values)}"
-    if detail["type"] == "secret":
+    if detail["type"] in ("secret", "sections"):
         return str(detail["msg"])
     expected = str(detail["msg"]).replace("Input should be", "expected")
     if not expected.startswith("expected"):

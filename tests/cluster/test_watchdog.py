@@ -136,7 +136,7 @@ class Trapped:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         (folder / "trap.py").write_text(GAME)
-        values = {"GAMESERVER__SERVER__WATCHDOG_SECONDS": "1", "GAMESERVER__SERVER__NODE_ID": "node-a"}
+        values = {"GAMESERVER__SERVER__WATCHDOG_SECONDS": "1.1", "GAMESERVER__SERVER__NODE_ID": "node-a"}
         self.server = ServerProcess(settings, folder, ("trap.py",), **values)
 
     async def hang(self, name: str) -> tuple[int, str, float]:

@@ -178,3 +178,9 @@ def test_production_refuses_the_default() -> None:
 def test_production_accepts_a_secret_of_its_own() -> None:
     """32 bytes are enough."""
     assert load_settings(server__mode="production", auth__secret=GOOD_SECRET).server.mode == "production"
+
+
+def test_a_watchdog_quicker_than_the_loss_of_a_lease_is_refused() -> None:
+    """A node that stalls loses its matches first; ending the process is for what does not come back by itself."""
+    assert "expected 0, or more than cluster.stall_ms_max" in problems(server__watchdog_seconds=0.5)
+    assert load_settings(server__watchdog_seconds=0).server.watchdog_seconds == 0

@@ -44,9 +44,14 @@ def dequantize(units: Any, step: float) -> Any:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Is there nothing to send for a change from `a` to `b`? (1, True and 1.0 differ, 0.0 and -0.0, two nodes.)"""
-    if isinstance(a, Node) or type(a) is not type(b) or a != b:
+    """Is there nothing to send for a change from `a` to `b`? (1, True and 1.0 differ, 0.0 and -0.0, two nodes.)
+
+    Two NaNs are the same whichever objects they are: a restored tree has others, and must go on alike.
+    """
+    if isinstance(a, Node) or type(a) is not type(b):
         return a is b
+    if a != b:
+        return bool(a != a and b != b)
     return type(a) is not float or a != 0.0 or math.copysign(1.0, a) == math.copysign(1.0, b)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gameserver.errors import StateError
@@ -108,6 +108,7 @@ def test_rollback_is_exact(seed: int, steps: int) -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(seed=seeds)
+@example(seed=7441)  # a NaN written over another one, which a loaded tree holds as another object
 def test_dump_and_load(seed: int) -> None:
     """A loaded tree equals the dumped one, and goes on like it."""
     tree = new_tree()

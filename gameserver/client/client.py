@@ -15,6 +15,7 @@ from gameserver.client.core import (
     ClientCore,
     Disconnected,
     JoinKind,
+    Offered,
     Outcome,
     Refused,
     ResendLater,
@@ -26,7 +27,7 @@ from gameserver.client.guest import guest_token
 from gameserver.client.link import Link
 from gameserver.client.reconnect import Backoff, ReconnectPolicy, may_join_again
 from gameserver.client.room import Room
-from gameserver.errors import GameServerError
+from gameserver.errors import GameServerError, MatchMoved
 from gameserver.protocol import JoinDetails
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Client:
     A connection that is lost is made again, with growing pauses, and every room is joined again: state, callbacks and
     your own calls under way go on, each action is done once (`room.on_disconnect`, `room.on_reconnect`). What you do
     meanwhile waits. `reconnect=False` turns that off: rooms close then; a `ReconnectPolicy` says how long to try.
+    `direct=True`: with one room, go to the server that runs the match, where the server at `url` says which one that
+    is and it can be reached from here.
 
     Not used to asyncio? Put your code in `async def main():`, start it with `asyncio.run(main())`, write `await` in
     front of whatever asks the server something, and `await asyncio.sleep(…)` where you would have called
@@ -77,6 +80,7 @@ class Client:
         action_timeout_seconds: float | None = None,
         heartbeat_seconds: float = 15.0,
         reconnect: bool | ReconnectPolicy = True,
+        direct: bool = False,
     ) -> None:
         self._address = Address.parse(url)
         self._token = token
@@ -85,6 +89,7 @@ class Client:
         self._heartbeat_seconds = heartbeat_seconds
         self.action_timeout_seconds = action_timeout_seconds
         self._policy = ReconnectPolicy() if reconnect is True else reconnect or None
+        self._direct = direct
         self._core = ClientCore(rejoins=self._policy is not None)
         self._http: aiohttp.ClientSession | None = None
         self._link: Link | None = None
@@ -142,17 +147,18 @@ class Client:
         if self._http is not None:
             await self._http.close()
 
-    async def _open(self) -> None:
-        """One connection, up to the welcome."""
+    async def _open_link(self, address: Address) -> Link:
         assert self._http is not None, "connect() makes the session"  # noqa: S101 - an invariant
-        link = await Link.open(
-            self._http,
-            self._address.websocket,
-            heartbeat_seconds=self._heartbeat_seconds,
-            timeout=self._timeout_seconds,
+        return await Link.open(
+            self._http, address.websocket, heartbeat_seconds=self._heartbeat_seconds, timeout=self._timeout_seconds
         )
-        self._link = link
-        link.start(self._received, lambda error, reconnect: self._lost(link, error, reconnect))
+
+    async def _open(self, link: Link | None = None) -> None:
+        """One connection, up to the welcome."""
+        if link is None:
+            link = await self._open_link(self._address)
+        opened = self._link = link
+        link.start(self._received, lambda error, reconnect: self._lost(opened, error, reconnect))
         try:
             welcome: WelcomeInfo = await self._asked(
                 lambda ticket: self._core.hello(self._token, HELLO_INFO, ticket), "the hello", greeted=False
@@ -298,18 +304,20 @@ class Client:
         if self._returning is None or self._returning.done():
             self._returning = asyncio.create_task(self._come_back(self._backoff, error), name="gameserver client: back")
 
-    async def _come_back(self, backoff: Backoff, cause: GameServerError) -> None:
+    async def _come_back(self, backoff: Backoff, cause: GameServerError, link: Link | None = None) -> None:
+        """Connect, by way of `link` if there is one already, and join everything again."""
         loop = asyncio.get_running_loop()
         while not self._ready.is_set():
-            pause = backoff.next(loop.time())
+            pause = 0.0 if link is not None else backoff.next(loop.time())
             if pause is None:
                 self._ended = cause
                 self.perform(self._core.lost(cause, reconnect=True))
                 return
             await asyncio.sleep(pause)
             try:
-                await self._open()
+                await self._open(link)
             except GameServerError as failure:
+                link = None
                 log.debug("still away: %s", failure)
                 if self._ended is not None:
                     return
@@ -341,6 +349,26 @@ class Client:
                     return
                 await asyncio.sleep(seconds)
 
+    async def _follow(self, address: str) -> None:
+        """Go to where the match is run, if that can be reached, and with nothing else on this connection."""
+        try:
+            link = await self._open_link(Address.parse(address))
+        except (GameServerError, ValueError) as failure:
+            log.info("staying with %s: %s", self._address.websocket, failure)
+            return
+        old = self._link
+        if old is None or self._policy is None or len(self.rooms) != 1:
+            await link.close()
+            return
+        self._link = None
+        self._ready.clear()
+        moved = MatchMoved()
+        self.perform(self._core.cut(moved))
+        if self._backoff is None:
+            self._backoff = Backoff(self._policy, random.random, asyncio.get_running_loop().time())
+        self._returning = asyncio.create_task(self._come_back(self._backoff, moved, link), name="gameserver client: go")
+        await old.close()
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -364,6 +392,9 @@ class Client:
                 case ResendLater(core, attempt):
                     delay = min(RESEND_SECONDS_MAX, RESEND_SECONDS * 2**attempt)
                     asyncio.get_running_loop().call_later(delay, self._resend, core)
+                case Offered(_, address):
+                    if self._direct and self._policy is not None and len(self.rooms) == 1:
+                        self._spawn(self._follow(address))
                 case _:
                     outcome.room.owner.told(outcome)
                     if isinstance(outcome, Disconnected) and self._link is not None:

@@ -16,6 +16,7 @@ from gameserver.client.outcomes import (
     Disconnected,
     Ended,
     Happened,
+    Offered,
     Outcome,
     Reconnected,
     Refused,
@@ -63,6 +64,7 @@ __all__ = [
     "Disconnected",
     "Ended",
     "Happened",
+    "Offered",
     "Outcome",
     "Reconnected",
     "Refused",
@@ -164,7 +166,8 @@ class ClientCore:
                 self.info = message.info
                 return self._answered(HELLO_REQUEST, message.info)
             case Moved():
-                return []  # an offer to go to the match's owner directly; staying here is always right
+                room = self.rooms.get(message.channel)
+                return [] if room is None else [Offered(room, message.address)]
 
     def cut(self, error: GameServerError) -> list[Outcome]:
         """The connection is gone, and another one is to follow: questions fail, rooms wait to be joined again."""

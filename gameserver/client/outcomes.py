@@ -74,6 +74,13 @@ class Reconnected(NamedTuple):
     recovered: bool
 
 
+class Offered(NamedTuple):
+    """The match can be reached more directly at this WebSocket address; staying is always right."""
+
+    room: RoomCore
+    address: str
+
+
 class Ended(NamedTuple):
     """Nothing more will come from this match."""
 
@@ -92,6 +99,7 @@ Outcome = (
     | ResendLater
     | Disconnected
     | Reconnected
+    | Offered
     | Ended
 )
 

@@ -15,6 +15,7 @@ from gameserver.app import Application
 from gameserver.client import Client, CloseReason, ReconnectPolicy, Room, RoomLeft, to_plain
 from gameserver.config import Settings
 from gameserver.errors import GameServerError, OutcomeUnknown, TokenExpired
+from gameserver.protocol import encode_moved, ws_frame
 from tests.client.conftest import Connect, token
 from tests.client.games import Counter
 from tests.client.test_client_live import until
@@ -304,3 +305,33 @@ async def test_a_line_that_is_open_and_silent(app: Application, proxy: Proxy, al
     assert await room.action("add", n=1) == 1
     assert told[-1] == "recovered"
     assert len(app.host.get(room.match_id).members) == 1
+
+
+def offer(app: Application, room: Room, address: str) -> None:
+    """What a server says that knows a shorter way to the match."""
+    hosted = app.host.get(room.match_id)
+    for member in hosted.members.values():
+        member.receiver.write((ws_frame(encode_moved(hosted.channel, address)),))
+
+
+async def test_an_offer_to_go_where_the_match_is_run(app: Application, proxy: Proxy, alice: Client, room: Room) -> None:
+    """Followed by those who want it, and only if it leads somewhere."""
+    async with (
+        Proxy(app.url) as nearer,
+        Client(proxy.url("http"), token=token("bob"), reconnect=QUICK, direct=True) as bob,
+    ):
+        other = await bob.join(room.match_id)
+        told, stayed = watch(other), watch(room)
+        offer(app, room, "ws://127.0.0.1:1/v1/ws")
+        offer(app, room, "nonsense://")
+        await asyncio.sleep(0.1)
+        assert told == []
+        offer(app, room, nearer.url("ws"))
+        await until(lambda: "recovered" in told)
+        assert told == ["away: match_moved", "recovered"]
+        assert nearer.accepted == 1
+        assert await other.action("add", n=1) == 1
+        nearer.refuse = True
+        nearer.reset()
+        assert await other.action("add", n=1) == 2  # back at the first address
+        assert stayed == []

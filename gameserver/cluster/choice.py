@@ -89,10 +89,12 @@ class Choice:
     def __init__(self, policy: ChoicePolicy) -> None:
         self._policy = policy
         self._since: dict[tuple[str, int, Reason], float] = {}
+        self._epochs: dict[str, int] = {}
 
     def plan(self, matches: Sequence[OwnedMatch], fleet: Fleet, here: Here, now: float) -> Plan:
         """`matches`: all that are awake. Forgets those that are no orphans any more."""
         plan = Plan()
+        self._notice_claims(matches, fleet, now)
         before, self._since = self._since, {}
         nodes = sorted({**fleet.nodes, here.node.id: here.node}.values(), key=lambda node: node.id)
         for match in matches:
@@ -113,6 +115,13 @@ class Choice:
         if len(plan.claims) > here.room:
             del plan.claims[max(0, here.room) :]
         return plan
+
+    def _notice_claims(self, matches: Sequence[OwnedMatch], fleet: Fleet, now: float) -> None:
+        """Whoever claimed a match since the last look was alive in between, even if its lease is gone again."""
+        for match in matches:
+            if match.node and match.epoch > self._epochs.get(match.match_id, match.epoch):
+                fleet.heard_of(match.node, now)
+        self._epochs = {match.match_id: match.epoch for match in matches}
 
     def _due_at(self, match: OwnedMatch, reason: Reason, since: float, nodes: Sequence[NodeInfo], here: Here) -> float:
         """When this node may try it; never if it cannot run it."""

@@ -27,7 +27,7 @@ class LeaseState(StrEnum):
     HELD = "held"
     """Nobody else may own what this node owns."""
     ADRIFT = "adrift"
-    """The store has not answered in time, though it was asked all along: the matches run on, unsure of their owner."""
+    """The store did not answer in time, though it was asked all along: the matches run on, unsure of their owner."""
     LOST = "lost"
     """Too late, or someone else's. Final for this incarnation: its matches are to be dropped."""
     RETIRED = "retired"
@@ -39,11 +39,12 @@ class Lease:
 
     | event \\ state     | vacant   | held                      | adrift                    | lost   |
     |-------------------|----------|---------------------------|---------------------------|--------|
-    | granted in time   | held     | held, longer              | held                      | lost   |
+    | granted in time   | held     | held, longer              | adrift, longer            | lost   |
     | granted too late  | vacant   | held, as long as before   | adrift, as before         | lost   |
     | failed            | vacant   | held, may become adrift   | adrift, longer            | lost   |
     | taken             | vacant   | lost                      | lost                      | lost   |
     | its time is over  | vacant   | lost                      | lost                      | lost   |
+    | confirmed         | vacant   | held                      | held, if granted again    | lost   |
     | dropped           | vacant   | (the next incarnation)    | (the next incarnation)    | vacant |
 
     All times count from before the request was sent. Whatever belongs to an earlier incarnation is ignored. Once
@@ -57,7 +58,8 @@ class Lease:
         self.until = -math.inf
         """Valid before this; the one number that a quick look needs."""
         self.drifts = 0
-        """How often it came back from being adrift."""
+        """How often the store was there again after a time adrift; each is to be confirmed."""
+        self._doubted = False
         self._held_until = -math.inf
         self._status = LeaseState.VACANT
 
@@ -65,7 +67,7 @@ class Lease:
         """What the table above speaks of."""
         if self._status is not LeaseState.HELD:
             return self._status
-        if now < self._held_until:
+        if now < self._held_until and not self._doubted:
             return LeaseState.HELD
         return LeaseState.ADRIFT if self.valid(now) else self._status
 
@@ -86,6 +88,7 @@ class Lease:
             return
         if self._status is LeaseState.HELD and now >= self._held_until:
             self.drifts += 1
+            self._doubted = True
         self._status = LeaseState.HELD
         self._held_until = max(until, self._held_until)
         self.until = max(self.until, until)
@@ -95,6 +98,11 @@ class Lease:
         if self._takes(incarnation, now) and self._status is LeaseState.HELD:
             drifting = min(sent_at + self.term_seconds, self._held_until + self.adrift_seconds_max)
             self.until = max(self.until, drifting)
+
+    def confirm(self, drifts: int) -> None:
+        """After that many times adrift the store was asked who owns this node's matches, and they are its own."""
+        if drifts == self.drifts:
+            self._doubted = False
 
     def taken(self, incarnation: int, now: float) -> None:
         """The store says that another process holds the lease of this node's id."""
@@ -118,7 +126,7 @@ class Lease:
         return self._status is LeaseState.VACANT or self.valid(now)
 
     def _end(self, status: LeaseState) -> None:
-        self._status = status
+        self._status, self._doubted = status, False
         self.until = self._held_until = -math.inf
 
 
@@ -160,6 +168,10 @@ class Fleet:
         self._began_at = now
         for id_ in self._quiet_since:
             self._quiet_since[id_] = now
+
+    def heard_of(self, node_id: str, now: float) -> None:
+        """It has done something that only a living node does, though its lease was not seen."""
+        self._quiet_since[node_id] = now
 
     def is_dead(self, node_id: str) -> bool:
         """May its matches be claimed?"""

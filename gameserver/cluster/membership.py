@@ -6,7 +6,7 @@ them. Before this node writes to sockets as owner it asks `valid()`, which is a 
 
 When the lease is lost (a pause, a stall, an id that is someone else's) `on_lost` drops the matches and the node begins
 anew as another incarnation. When the store answers nobody the node is adrift: it was awake and asked all along, so its
-matches run on for `adrift_seconds_max`; whoever claimed one meanwhile fences it at the first answer (`on_reunited`).
+matches run on for `adrift_seconds_max`; when it answers again `on_reunited` has them compared with what it says.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -115,7 +116,8 @@ class Membership:
         self.on_lost: Callable[[], None] = _nothing
         """Drop all matches, at once and synchronously: this node owns nothing any more."""
         self.on_gained: Callable[[], None] = _nothing
-        self.on_reunited: Callable[[], None] = _nothing
+        self.on_reunited: Callable[[Callable[[], None]], None] = _confirm_at_once
+        """The store answers again. Others may have claimed matches meanwhile: look, then call what is passed."""
         self.pace = pace
         self._describe = describe
         self._open_store = open_store
@@ -247,7 +249,7 @@ class Membership:
             self._call(self.on_gained)
         elif valid and before[2] != now[2]:
             log.info("lease_renewed_again", node=self._info.id)
-            self._call(self.on_reunited)
+            self._call(partial(self.on_reunited, partial(self._confirm, now[2])))
 
     def _lost(self) -> None:
         log.error("lease_lost", node=self._info.id, reason="taken" if self._taken else "not renewed in time")
@@ -257,6 +259,10 @@ class Membership:
             self._lease.dropped()
             self._started = max(self._wall(), self._started + 0.001)
             self._published = (self._lease.incarnation, False, self._lease.drifts)
+
+    def _confirm(self, drifts: int) -> None:
+        with self._lock:
+            self._lease.confirm(drifts)
 
     def _call(self, callback: Callable[[], None]) -> None:
         try:
@@ -359,3 +365,8 @@ class Membership:
 
 def _nothing() -> None:
     """Nobody listens."""
+
+
+def _confirm_at_once(confirm: Callable[[], None]) -> None:
+    """There is nothing that others could have claimed."""
+    confirm()

@@ -77,6 +77,7 @@ class Reassertion:
         self._refused: set[str] = set()
         self._suspected: set[str] = set()
         self._all = False
+        self._done: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -97,9 +98,14 @@ class Reassertion:
         self._suspected.add(match_id)
         self._wake.set()
 
-    def look_at_all(self) -> None:
-        """The store has changed, or was away: it may have lost any of our matches, or given them to others."""
+    def look_at_all(self, done: Callable[[], None] | None = None) -> None:
+        """The store has changed, or was away: it may have lost any of our matches, or given them to others.
+
+        `done` is called when each was looked at: what still runs then is ours. A `Membership.on_reunited`.
+        """
         self._all = True
+        if done is not None:
+            self._done.append(done)
         self._wake.set()
 
     async def _run(self) -> None:
@@ -118,11 +124,14 @@ class Reassertion:
 
     async def look(self) -> None:
         """Look into everything reported so far; raises `StoreUnavailable`, then what is left is kept."""
-        if self._all:
-            self._suspected.update(self._host.holdings())
-            self._all = False
-        while self._suspected:
+        while self._all or self._suspected:
+            if self._all:
+                self._suspected.update(self._host.holdings())
+                self._all = False
             await self._look_into(sorted(self._suspected)[:CHUNK])
+        done, self._done = self._done, []
+        for call in done:
+            call()
 
     async def _look_into(self, match_ids: list[str]) -> None:
         found = await self._store.find(match_ids)

@@ -49,7 +49,9 @@ def lease_in(state: LeaseState) -> Lease:
     [
         (VACANT, "granted", HELD), (VACANT, "late", VACANT), (VACANT, "failed", VACANT), (VACANT, "taken", VACANT),
         (HELD, "granted", HELD), (HELD, "late", HELD), (HELD, "failed", HELD), (HELD, "taken", LOST),
-        (ADRIFT, "granted", HELD), (ADRIFT, "late", ADRIFT), (ADRIFT, "failed", ADRIFT), (ADRIFT, "taken", LOST),
+        (ADRIFT, "granted", ADRIFT), (ADRIFT, "granted, confirmed", HELD), (ADRIFT, "granted, confirmed late", ADRIFT),
+        (ADRIFT, "confirmed", ADRIFT), (LOST, "confirmed", LOST), (HELD, "confirmed", HELD),
+        (ADRIFT, "late", ADRIFT), (ADRIFT, "failed", ADRIFT), (ADRIFT, "taken", LOST),
         (LOST, "granted", LOST), (LOST, "late", LOST), (LOST, "failed", LOST), (LOST, "taken", LOST),
         (VACANT, "foreign", VACANT), (HELD, "foreign", HELD), (ADRIFT, "foreign", ADRIFT), (LOST, "foreign", LOST),
         (LOST, "dropped", VACANT), (HELD, "dropped", VACANT), (ADRIFT, "dropped", VACANT),
@@ -65,6 +67,9 @@ def test_every_transition(before: LeaseState, event: str, after: LeaseState) -> 
         "failed": lambda: lease.failed(1, 9.95, 10.0),
         "taken": lambda: lease.taken(1, 10.0),
         "foreign": lambda: (lease.granted(7, 9.9, 10.0), lease.failed(7, 9.9, 10.0), lease.taken(7, 10.0))[0],
+        "granted, confirmed": lambda: (lease.granted(1, 9.95, 10.0), lease.confirm(1))[0],
+        "granted, confirmed late": lambda: (lease.granted(1, 9.95, 10.0), lease.confirm(0))[0],
+        "confirmed": lambda: lease.confirm(0),
         "dropped": lease.dropped,
         "retire": lease.retire,
     }
@@ -192,7 +197,12 @@ class Started:
         )
         self.membership.on_lost = lambda: self.events.append("lost")
         self.membership.on_gained = lambda: self.events.append("gained")
-        self.membership.on_reunited = lambda: self.events.append("reunited")
+        self.membership.on_reunited = self.reunited
+
+    def reunited(self, confirm: Callable[[], None]) -> None:
+        assert self.membership.state is ADRIFT, "until it is confirmed"
+        self.events.append("reunited")
+        confirm()
 
 
 @pytest.fixture

@@ -148,6 +148,16 @@ def test_what_this_node_could_not_run_it_leaves_to_others() -> None:
     assert claims([owned("m", epoch=6)], fleet, here(unable={"m": 4})) == ["m"]
 
 
+def test_who_claims_is_alive() -> None:
+    """It came back, claimed its own, and its lease was wiped again before anybody saw it."""
+    choice, fleet = Choice(ChoicePolicy(STEP)), fleet_of(node("a"), dead=("b",))
+    choice.plan([owned("m", "b", epoch=1)], fleet, here(room=0), 100.0)
+    for step in range(9):
+        at = 100.0 + step * 0.25
+        fleet.observe([node("a", beat=step)], at, at)
+        assert bool(choice.plan([owned("m", "b", epoch=2)], fleet, here(), at).claims) is (step == 8)
+
+
 # --- properties -------------------------------------------------------------------------------------------------------
 @settings(max_examples=150, deadline=None)
 @given(
@@ -419,7 +429,7 @@ async def storm(world: World, seconds: float) -> None:
 FAULTS = [crash, crash, pause, pause, cut, store_restarts, store_clock_jumps, store_stops]
 
 
-@pytest.mark.parametrize("seed", [SEED] if SEED else range(100, 112))
+@pytest.mark.parametrize("seed", [SEED] if SEED else range(100, 105))
 def test_whatever_happens_each_match_has_one_owner(seed: int) -> None:
     """Crashes, pauses, cuts, lost answers, a store that stops: never two owners with a lease, nothing lost."""
 
@@ -430,7 +440,7 @@ def test_whatever_happens_each_match_has_one_owner(seed: int) -> None:
     run_virtually(lambda: with_nodes(seed, 4, 12, play))
 
 
-@pytest.mark.parametrize("seed", [SEED] if SEED else range(200, 206))
+@pytest.mark.parametrize("seed", [SEED] if SEED else range(200, 203))
 def test_so_it_is_with_nodes_adrift(seed: int) -> None:
     """With time adrift two nodes may run a match for a while, but only one of them with a lease, or with an epoch."""
 

@@ -38,6 +38,11 @@ class Segments:
     _shared: bytes | None = None
     _shared_without_low: bytes | None = None
 
+    @property
+    def events_count(self) -> int:
+        """How many events everyone gets."""
+        return len(self.events)
+
     def shared(self) -> bytes:
         """The frame that everyone gets."""
         if self._shared is None:
@@ -90,6 +95,41 @@ class Segments:
                 encode_event_list(events),
             )
         )
+
+
+class CarriedSegments(Segments):
+    """The frames of a flush that another node made."""
+
+    __slots__ = ("_events_count",)
+
+    def __init__(
+        self,
+        channel: int,
+        shared: bytes,
+        without_low: bytes | None,
+        *,
+        for_everyone: bool,
+        applied_slots: frozenset[int],
+        events_count: int,
+        low_count: int,
+        private: dict[str, list[bytes]],
+        private_low: dict[str, list[bytes]],
+    ) -> None:
+        self.channel = channel
+        self.events = []
+        self.low_count = low_count
+        self.for_everyone = for_everyone
+        self.private, self.private_low = private, private_low
+        self.private_bytes = 0
+        self.applied_slots = applied_slots
+        self._shared = shared
+        self._shared_without_low = shared if without_low is None else without_low
+        self._events_count = events_count
+
+    @property
+    def events_count(self) -> int:
+        """How many events everyone gets."""
+        return self._events_count
 
 
 @dataclass(slots=True)

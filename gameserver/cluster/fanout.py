@@ -61,21 +61,27 @@ class Fanout:
         Answers what was built for it.
         """
         segments = build_segments(channel, output)
-        if gated and (output.gated_events or output.acks):
-            self._deliver_mixed(members, segments, build_gated(channel, output), now)
-        elif segments.private or segments.private_low or not segments.for_everyone:
-            self._deliver_mixed(members, segments, None, now)
+        let_out = build_gated(channel, output) if gated and (output.gated_events or output.acks) else None
+        self.deliver_built(members, segments, let_out, now)
+        return segments
+
+    def deliver_built(self, members: Iterable[Member], segments: Segments, gated: Gated | None, now: float) -> None:
+        """The same with what was built already."""
+        if gated is not None or segments.private or segments.private_low or not segments.for_everyone:
+            self._deliver_mixed(members, segments, gated, now)
         else:
             self._deliver_shared(members, segments, now)
-        return segments
 
     def release(self, members: Iterable[Member], channel: int, output: MatchOutput) -> None:
         """Write what waited for the gate, after its patch has gone out."""
-        gated = build_gated(channel, output)
+        self.release_built(members, build_gated(channel, output))
+
+    def release_built(self, members: Iterable[Member], gated: Gated) -> None:
+        """The same with what was built already."""
         for member in members:
-            frames = _gated_frames(gated, member)
+            frames = gated_frames(gated, member)
             if frames:
-                self._write_gated(member, frames)
+                self.write_gated(member, frames)
 
     def _deliver_shared(self, members: Iterable[Member], segments: Segments, now: float) -> None:
         """The path nearly every tick takes: one frame, the same for all."""
@@ -99,7 +105,7 @@ class Fanout:
 
     def _deliver_mixed(self, members: Iterable[Member], segments: Segments, gated: Gated | None, now: float) -> None:
         for member in members:
-            late = _gated_frames(gated, member) if gated else ()
+            late = gated_frames(gated, member) if gated else ()
             if member.flow is not Flow.LIVE:
                 self._skip(member, segments, late, now)
             elif member.receiver.buffered_bytes() > self._low_max:
@@ -128,7 +134,7 @@ class Fanout:
     def _skip(self, member: Member, segments: Segments, late: Iterable[bytes], now: float) -> None:
         """Nothing of this flush, but what may never be dropped is kept for after the full state."""
         if member.flow is Flow.BEHIND:
-            lost = len(segments.events)
+            lost = segments.events_count
             member.events_lost += lost
             self.counts.low_events_dropped += segments.low_count
             self.counts.events_dropped += lost - segments.low_count
@@ -137,7 +143,8 @@ class Fanout:
         if member.held_bytes > self.limits.send_buffer_bytes_max:
             self._abort(member, "it does not read what may not be dropped")
 
-    def _write_gated(self, member: Member, frames: list[bytes]) -> None:
+    def write_gated(self, member: Member, frames: list[bytes]) -> None:
+        """What may not be dropped: now, or after the state that the member waits for."""
         if member.flow is Flow.LIVE:
             self._write(member, frames)
         elif member.flow is not Flow.GONE:
@@ -195,7 +202,8 @@ class Fanout:
         member.receiver.abort(close_code_of(SlowConsumer), reason)
 
 
-def _gated_frames(gated: Gated, member: Member) -> list[bytes]:
+def gated_frames(gated: Gated, member: Member) -> list[bytes]:
+    """What a member gets of it."""
     events = gated.private.get(member.viewer, gated.everyone)
     frames = [] if events is None else [events]
     frames.extend(gated.acks.get(member.session_id, ()))

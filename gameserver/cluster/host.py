@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 
     from gameserver.cluster.archive import Archive
+    from gameserver.cluster.crossing import Crossing
     from gameserver.cluster.games import GameRegistry
     from gameserver.cluster.journal import JournalWriter
     from gameserver.cluster.member import Member
@@ -80,6 +81,8 @@ class Host:
         self.bring: Callable[[str], Awaitable[bool]] | None = None
         """Has a match that nobody runs be run here. Whether it is here now."""
         self.topics: Topics | None = None
+        self.crossing: Crossing | None = None
+        """The way to matches that other nodes run; None: there are no other nodes."""
 
     def attach(
         self,
@@ -110,6 +113,15 @@ class Host:
             reason = self.quarantined.get(match_id)
             raise MatchNotFound(f"Match {match_id} cannot be run: {reason}" if reason else "")
         return hosted
+
+    def local(self, match_id: str) -> HostedMatch | None:
+        """The match of that id, if it runs here."""
+        return self._matches.get(match_id)
+
+    def next_channel(self) -> int:
+        """A channel number that no match on this node has."""
+        self._channels += 1
+        return self._channels
 
     def overdue(self) -> list[tuple[HostedMatch, float]]:
         """Matches whose ticks or timers do not progress, and by how many seconds."""
@@ -187,6 +199,8 @@ class Host:
             hosted.end_again(match.ended)
             return None
         hosted.disconnect_all()
+        if self.crossing is not None:
+            self.crossing.adopted(hosted)
         return hosted
 
     def restore_match(self, found: Found) -> HostedMatch | None:
@@ -233,8 +247,10 @@ class Host:
         log.error("match_not_restored", match=match_id, reason=reason)
 
     def _adopt(self, match: Match, game: type[Game], key: str, journal: JournalWriter | None = None) -> HostedMatch:
-        self._channels += 1
-        hosted = HostedMatch(match, game, self._channels, self._services, options_key=key, journal=journal)
+        # Members that were carried here for another node know the match by a number already.
+        channel = None if self.crossing is None else self.crossing.channel_of(match.id)
+        channel = self.next_channel() if channel is None else channel
+        hosted = HostedMatch(match, game, channel, self._services, options_key=key, journal=journal)
         self._matches[hosted.match_id] = hosted
         self._open.setdefault((hosted.game, key), {})[hosted.match_id] = hosted
         if match.topics:
@@ -267,10 +283,43 @@ class Host:
         """A seat for this user: in the match `name`, in a match of the game `name`, or in a new one of it."""
         self._refuse_when_draining()
         if kind == "match":
-            return (await self.reach(name)).join(user, receiver, request, spectate=spectate, resume=resume)
+            return await self._join_match(name, user, receiver, request, spectate=spectate, resume=resume)
+        if self.crossing is not None and not self.crossing.owns:
+            placed = await self.crossing.place("create" if kind == "create" else "find", name, options or {}, user)
+            return await self._join_match(placed["match"], user, receiver, request, spectate=spectate, resume=None)
         if kind == "create":
             return self.create_match(name, options).join(user, receiver, request, spectate=spectate)
         return self._join_or_create(name, options or {}, user, receiver, request, spectate=spectate)
+
+    async def _join_match(
+        self, match_id: str, user: User, receiver: Receiver, request: int, *, spectate: bool, resume: Resume | None
+    ) -> Member:
+        """In a match that runs here, or is brought here, or is carried here for the node that runs it."""
+        crossing = self.crossing
+        if crossing is None or match_id not in crossing.edges.remotes:
+            try:
+                hosted = await self.reach(match_id)
+            except MatchNotFound:
+                if crossing is None or match_id in self.quarantined:
+                    raise
+            else:
+                return hosted.join(user, receiver, request, spectate=spectate, resume=resume)
+        assert crossing is not None  # noqa: S101 - without one the match was found, or was not
+        return await crossing.join(match_id, user, receiver, request, spectate=spectate, resume=resume)
+
+    async def place(self, what: str, game_name: str, options: dict[str, Any], user: User) -> dict[str, Any]:
+        """`create` a match, or `find` one with a seat for this user: here, or where matches are run. Its info."""
+        if self.crossing is not None and not self.crossing.owns:
+            return await self.crossing.place(what, game_name, options, user)
+        if what == "create":
+            return self.create_match(game_name, options).info()
+        return (await self.find_or_create(game_name, options, user)).info()
+
+    async def info(self, match_id: str) -> dict[str, Any]:
+        """What a listing shows of a match, wherever it runs; raises `MatchNotFound`."""
+        if match_id in self._matches or self.crossing is None:
+            return self.get(match_id).info()
+        return await self.crossing.info(match_id)
 
     def _join_or_create(
         self, game_name: str, options: dict[str, Any], user: User, receiver: Receiver, request: int, *, spectate: bool

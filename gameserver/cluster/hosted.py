@@ -17,6 +17,7 @@ import structlog
 from gameserver.cluster.delivery import build_missed_events
 from gameserver.cluster.gate import JournalGate
 from gameserver.cluster.member import Flow, Member
+from gameserver.cluster.ports import RemoteReceiver
 from gameserver.cluster.recent import RecentFrames
 from gameserver.errors import (
     GameServerError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from gameserver.cluster.gate import Gate
     from gameserver.cluster.journal import JournalWriter
+    from gameserver.cluster.owner import EdgeFan
     from gameserver.cluster.ports import Receiver
     from gameserver.cluster.services import Services
     from gameserver.match import Effect, Game, Match, MatchOutput, User
@@ -74,6 +76,8 @@ class HostedMatch:
         # A restored match does not know its birthday: its own time, which stands still with the server, is close.
         self.created_at = services.clock.wall() - match.clock_us / 1_000_000
         self.members: dict[str, Member] = {}
+        self.edges: EdgeFan | None = None
+        """The nodes that carry members of this match, if there are any."""
         self._reserved: dict[str, float] = {}  # user id → until when a seat is kept for a join that was promised
         self.saved_version = 0
         self.unsaved_since: float | None = None
@@ -208,9 +212,7 @@ class HostedMatch:
         replaced = self.members.get(session.replaced) if session.replaced is not None else None
         if replaced is not None:
             self._detach(replaced, SessionReplaced(), reconnect=False)
-        return self._arrive(
-            Member(self, receiver, request, session, user.id, events_version=self._released_version())
-        )
+        return self._arrive(Member(self, receiver, request, session, user.id, events_version=self.released_version))
 
     def _arrive(self, member: Member) -> Member:
         self.members[member.session_id] = member
@@ -241,9 +243,30 @@ class HostedMatch:
         after = events_position(returning, resume.events_version)
         member = Member(self, receiver, request, session, user.id, events_version=after, resume=resume)
         # Those that the gate still holds will find the member by themselves.
-        until = self._released_version()
+        until = self.released_version
         member.hold(build_missed_events(self.channel, match.epoch, match.high_events, member.viewer, after, until))
         return self._arrive(member)
+
+    def take_in(self, member: Member, user: User, events_version: int) -> None:
+        """A member that this node carried while another one ran the match stays on its connection. Raises like `join`.
+
+        It gets the whole state of the new epoch, and the HIGH events after those that it has.
+        """
+        match, now, wall = self.match, self._clock.now(), self._clock.wall()
+        if member.spectator:
+            session = match.join(user, self._services.new_session_id(), now, wall, spectate=True)
+        else:
+            session = match.reconnect(member.session_id, now, wall)
+        member.hosted, member.session_id = self, session.id
+        self.members[session.id] = member
+        self._everyone = None
+        # What it saw of versions that were lost with the node before does not count.
+        after, until = min(events_version, self.base_version), self.released_version
+        member.hold(build_missed_events(self.channel, match.epoch, match.high_events, member.viewer, after, until))
+        if member.flow is not Flow.BEHIND:
+            member.flow = Flow.BEHIND
+            self.catch_up(member)
+        self._after()
 
     def _returning(self, user_id: str, resume: Resume) -> Returning:
         session = self.match.sessions.get(resume.session)
@@ -258,7 +281,8 @@ class HostedMatch:
             oldest=self.recent.oldest,
         )
 
-    def _released_version(self) -> int:
+    @property
+    def released_version(self) -> int:
         """The gate is open for all HIGH events up to this version."""
         # Stored answers that wait carry the version they were asked at, which may be out already.
         held = next((output.version for output in self._waiting if output.committed), None)
@@ -297,6 +321,11 @@ class HostedMatch:
         """Give up the seat."""
         if self._remove(member):
             self._session_ended("leave", partial(self.match.leave, member.session_id, reason))
+
+    def leave_held(self, session_id: str, reason: str) -> None:
+        """Give up a seat that is held for a session without a connection."""
+        if session_id in self.match.sessions and session_id not in self.members:
+            self._session_ended("leave", partial(self.match.leave, session_id, reason))
 
     def lost(self, member: Member) -> None:
         """Its connection is gone; the engine keeps the seat for a while."""
@@ -396,7 +425,7 @@ class HostedMatch:
         now = self._clock.now()
         if not output.committed:  # only stored answers, given again: nothing to save, nothing for anyone else
             if self._gate.commit(self.match_id, output, self._release):
-                self._fanout.release(self._members(), self.channel, output)
+                self._let_gated_out(output)
             else:
                 self._waiting.append(output)
             return
@@ -416,6 +445,8 @@ class HostedMatch:
 
     def _deliver(self, output: MatchOutput, *, gated: bool) -> None:
         segments = self._fanout.deliver(self._members(), self.channel, output, gated=gated, now=self._clock.now())
+        if self.edges is not None:
+            self.edges.deliver(segments, output, gated=gated)
         self._meters.flushes.inc()
         self._meters.flush_bytes.inc(len(segments.shared()))
         if self.match.players:
@@ -431,8 +462,13 @@ class HostedMatch:
         if self._strict and output.committed:
             self._deliver(output, gated=True)
         else:
-            self._fanout.release(self._members(), self.channel, output)
+            self._let_gated_out(output)
         self._let_out(output)
+
+    def _let_gated_out(self, output: MatchOutput) -> None:
+        self._fanout.release(self._members(), self.channel, output)
+        if self.edges is not None:
+            self.edges.release(output)
 
     def _let_out(self, output: MatchOutput) -> None:
         if output.effects:
@@ -505,7 +541,7 @@ class HostedMatch:
 
     def _members(self) -> tuple[Member, ...]:
         if self._everyone is None:
-            self._everyone = tuple(self.members.values())
+            self._everyone = tuple(member for member in self.members.values() if not member.remote)
         return self._everyone
 
     def _welcome(self) -> None:
@@ -532,6 +568,8 @@ class HostedMatch:
                 "seq": 0 if session is None else session.received,
                 "events_version": member.events_version,
             }
+            if isinstance(member.receiver, RemoteReceiver) and member.receiver.address:
+                info["address"] = member.receiver.address
             if tail is not None:
                 joined = ws_frame(encode_joined(member.request, self.channel, info, schema=schema))
                 self._fanout.send_tail(member, [joined, *tail])
@@ -664,7 +702,10 @@ class HostedMatch:
 
     def info(self) -> dict[str, Any]:
         """What listings show of this match."""
-        return {**self.match.info(), "created_at": self.created_at}
+        info = {**self.match.info(), "created_at": self.created_at}
+        if self.edges is not None:
+            info["spectators"] += self.edges.watchers
+        return info
 
     def collect_counts(self) -> None:
         """Move what the match counted into the metrics."""

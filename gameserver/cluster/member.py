@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gameserver.cluster.ports import RemoteReceiver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.ports import Receiver
-    from gameserver.match import Session
     from gameserver.protocol import Resume
 
 
@@ -21,6 +21,47 @@ class Flow(IntEnum):
     LIVE = 1  # gets every frame
     BEHIND = 2  # its connection lags: gets one full state once it has drained
     GONE = 3
+
+
+class Seating(Protocol):
+    """The match of a member: run here, or carried for the node that runs it."""
+
+    match_id: str
+    channel: int
+
+    def receive(
+        self, member: Member, seq: int, name: str | int, args: list[Any] | dict[str, Any], *, quiet: bool
+    ) -> None:
+        """One action."""
+
+    def leave(self, member: Member, reason: str) -> None:
+        """The player gives up the seat."""
+
+    def lost(self, member: Member) -> None:
+        """The connection is gone."""
+
+    def catch_up(self, member: Member) -> None:
+        """The member lagged and has drained: it gets a full state."""
+
+
+class Seated(Protocol):
+    """A session, as far as a member needs to know it."""
+
+    @property
+    def id(self) -> str:
+        """Never used again."""
+
+    @property
+    def viewer(self) -> str:
+        """Whose view of the state it gets."""
+
+    @property
+    def slot(self) -> int:
+        """The player's slot; -1 for a spectator."""
+
+    @property
+    def spectator(self) -> bool:
+        """Whether it only watches."""
 
 
 class Member:
@@ -38,6 +79,7 @@ class Member:
         "held_bytes",
         "hosted",
         "receiver",
+        "remote",
         "request",
         "resume",
         "session_id",
@@ -49,10 +91,10 @@ class Member:
 
     def __init__(
         self,
-        hosted: HostedMatch,
+        hosted: Seating,
         receiver: Receiver,
         request: int,
-        session: Session,
+        session: Seated,
         user_id: str,
         *,
         events_version: int = 0,
@@ -60,6 +102,7 @@ class Member:
     ) -> None:
         self.hosted = hosted
         self.receiver = receiver
+        self.remote = isinstance(receiver, RemoteReceiver)
         self.request = request
         self.session_id = session.id
         self.viewer = session.viewer

@@ -30,6 +30,31 @@ class Receiver(Protocol):
         """End the connection without waiting for the peer."""
 
 
+class RemoteReceiver:
+    """Base of receivers whose sockets are on another node: the match's fan-out serves those by edge, not one by one."""
+
+    __slots__ = ("address",)
+
+    address: str | None
+    """Where this node can be reached directly."""
+
+    def write(self, frames: Sequence[bytes]) -> None:
+        """See `Receiver.write`."""
+        raise NotImplementedError
+
+    def buffered_bytes(self) -> int:
+        """See `Receiver.buffered_bytes`."""
+        raise NotImplementedError
+
+    def detached(self, channel: int) -> None:
+        """See `Receiver.detached`."""
+        raise NotImplementedError
+
+    def abort(self, close_code: int, reason: str) -> None:
+        """See `Receiver.abort`."""
+        raise NotImplementedError
+
+
 class Clock(Protocol):
     """Time and timers; the simulation has its own."""
 

@@ -57,6 +57,8 @@ class JoinedInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The last `seq` of this session that the match has: a new action carries the one after it. No acknowledgement."""
     events_version: int = 0
     """EVENTS of higher versions follow, lower ones do not: what the client names when it comes back."""
+    address: str | None = None
+    """Where the node that runs the match can be reached directly, if this one only carries it. May be ignored."""
 
 
 class Joined(msgspec.Struct, array_like=True, tag=2, frozen=True):

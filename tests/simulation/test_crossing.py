@@ -1,0 +1,452 @@
+"""Players on nodes that do not run their match: real hosts and crossings on virtual time, with loss and delay."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gameserver.cluster import User
+from gameserver.cluster.hosted import HostedMatch
+from gameserver.cluster.owner import FULL_VERSION
+from gameserver.errors import GameNotFound, MatchFull, MatchNotFound, PermissionDenied
+from gameserver.match import Game
+from tests.simulation.crossing import Ledger, Node, SimClient, StrictLedger, Ticking, World, settled
+from tests.simulation.fleet import eventually, run_virtually
+
+
+async def two_nodes(game: type[Game] = Ledger, **options: object) -> tuple[World, Node, Node, HostedMatch]:
+    world = World(**options)
+    owner, edge = await world.node("a"), await world.node("b")
+    hosted = owner.host.create_match({Ledger: "ledger", Ticking: "ticking", StrictLedger: "strict_ledger"}[game])
+    await eventually(lambda: world.server.get(hosted.match_id) is not None, 1.0)
+    return world, owner, edge, hosted
+
+
+@pytest.mark.parametrize("game", [Ledger, Ticking, StrictLedger])
+def test_players_on_both_nodes_see_the_same_match(game: type[Game]) -> None:
+    async def main() -> None:
+        world, owner, edge, hosted = await two_nodes(game)
+        ann = await owner.client("ann", hosted.match_id)
+        ben = await edge.client("ben", hosted.match_id)
+        cat = await edge.client("cat", hosted.match_id)
+        eve = await edge.client("eve", hosted.match_id, spectate=True)
+        for number in range(30):
+            ann.act("put", number)
+            ben.act("shout" if number % 3 == 0 else "put", 100 + number)
+            cat.act("put", 200 + number, quiet=True)
+            await asyncio.sleep(0.01)
+        await settled(world, hosted)
+        for client in (ann, ben, cat):
+            client.check_exactly_once(hosted)
+        for client in (ann, ben, cat, eve):
+            client.check_mirror(hosted)
+            assert client.kinds["StateMessage"] == 0, "nothing was lost, so nothing was told again"
+            assert client.joins == 1
+            shouts = [key for key in client.events if key[0] == "shout"]
+            assert len(shouts) == 10
+            assert set(client.events.values()) == {1}
+        assert sorted(key[0] for key in ben.events).count("echo") == 10
+        assert not any(key[0] == "echo" for client in (ann, cat, eve) for key in client.events)
+        assert edge.crossing.edges.gaps == 0
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_a_thousand_spectators_cost_the_owner_one_publish_a_frame_and_one_attach() -> None:
+    async def main() -> None:
+        world, owner, edge, hosted = await two_nodes(Ticking)
+        ann = await owner.client("ann", hosted.match_id)
+        first = await edge.client("w0", hosted.match_id, spectate=True)
+        watchers = [first, *(await asyncio.gather(*(_watch(edge, hosted, f"w{n}") for n in range(1, 1000))))]
+        assert len(hosted.match.watchers) == 1
+        assert len(hosted.members) == 2
+        await asyncio.sleep(1.2)
+        assert hosted.info()["spectators"] == 1000
+        before, version = owner.bus.counts.published, hosted.match.version
+        for number in range(20):
+            ann.act("put", number)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
+        flushes = hosted.match.version - version
+        pulses = 3
+        assert 20 <= flushes <= 30
+        assert owner.bus.counts.published - before <= flushes + pulses
+        frames = {id(watcher.raw[-1]) for watcher in watchers}
+        assert len(frames) == 1, "one frame for all"
+        for watcher in watchers:
+            watcher.check_mirror(hosted)
+            watcher.cut()
+        await eventually(lambda: not hosted.match.watchers, 1.0)
+        assert not edge.crossing.edges.remotes
+        assert hosted.edges is None
+        await world.stop()
+
+    async def _watch(edge: Node, hosted: HostedMatch, name: str) -> SimClient:
+        return await edge.client(name, hosted.match_id, spectate=True)
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_the_bus_loses_mirrors_and_actions_come_right(seed: int) -> None:
+    """Loss, delay and cut connections; then silence, and everyone has what the owner has, every action once."""
+
+    async def main() -> None:
+        game = [Ledger, Ticking, StrictLedger][seed % 3]
+        world, owner, edge, hosted = await two_nodes(game, seed=seed)
+        other = await world.node("c")
+        world.loss = [0.02, 0.1, 0.3][seed % 3]
+        world.delay = (0.0, 0.03)
+        clients = [await owner.client("ann", hosted.match_id)]
+        for number, node in enumerate((edge, edge, other)):
+            clients.append(SimClient(world, f"p{number}", hosted.match_id, spectate=False))
+            world.clients.append(clients[-1])
+            await clients[-1].come_back(node)
+        for number, node in enumerate((edge, edge, other)):
+            watcher = SimClient(world, f"w{number}", hosted.match_id, spectate=True)
+            world.clients.append(watcher)
+            await watcher.come_back(node)
+        for number in range(80):
+            for place, client in enumerate(clients):
+                if client.room is not None and client.room.ended is None:
+                    name = "shout" if world.random.random() < 0.2 else "put"
+                    client.act(name, number * 10 + place, quiet=name == "put" and world.random.random() < 0.3)
+            await asyncio.sleep(world.random.uniform(0.0, 0.05))
+            if number in (20, 50):
+                edge.bus.cut()
+                world.loop.call_later(0.3, edge.bus.mend)
+        world.loss, world.delay = 0.0, (0.0, 0.001)
+        await settled(world, hosted)
+        for client in clients:
+            client.check_exactly_once(hosted)
+            assert not client.room.unacknowledged
+        for client in world.clients:
+            client.check_mirror(hosted)
+            assert not client.closed, "sockets and sessions stay"
+            assert max(client.events.values(), default=1) == 1, "an urgent event is never told twice"
+        shouted = {key for client in clients for key in client.events if key[0] == "shout"}
+        for client in clients:
+            mine = {key for key in client.events if key[0] == "shout"}
+            assert mine == shouted, "nor lost, as long as it is kept"
+        await world.stop()
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_reordering_is_no_worse_than_loss(seed: int) -> None:
+    async def main() -> None:
+        world, _, edge, hosted = await two_nodes(Ledger, seed=seed)
+        ben = await edge.client("ben", hosted.match_id)
+        eve = await edge.client("eve", hosted.match_id, spectate=True)
+        world.wire.reorder = True
+        world.delay = (0.0, 0.02)
+        for number in range(60):
+            ben.act("shout" if number % 7 == 0 else "put", number)
+            await asyncio.sleep(0.01)
+        world.wire.reorder = False
+        await settled(world, hosted)
+        ben.check_exactly_once(hosted)
+        assert max(ben.events.values()) == 1
+        assert not ben.closed
+        eve.check_mirror(hosted)
+        await world.stop()
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("heir", ["c", "b"])
+def test_the_owner_dies_and_edge_sockets_stay(heir: str, announced: bool) -> None:
+    """The heir may be a third node, or the very edge that carries the players: they notice a new epoch, no more."""
+
+    async def main() -> None:
+        world, owner, edge, hosted = await two_nodes(Ticking)
+        nodes = {"b": edge, "c": await world.node("c")}
+        ben, cat = await edge.client("ben", hosted.match_id), await nodes["c"].client("cat", hosted.match_id)
+        eve = await edge.client("eve", hosted.match_id, spectate=True)
+        fay = await edge.client("fay", hosted.match_id, spectate=True)
+        number = 0
+
+        async def play(seconds: float) -> None:
+            nonlocal number
+            until = world.loop.time() + seconds
+            while world.loop.time() < until:
+                number += 1
+                ben.act("shout" if number % 5 == 0 else "put", number)
+                cat.act("put", 10_000 + number)
+                await asyncio.sleep(0.02)
+
+        await play(1.0)
+        await owner.kill()
+        await play(1.0)
+        if not announced:  # what tells of the new owner is lost: the store is asked
+            world.loss = 1.0
+        taken = await nodes[heir].take_over(hosted.match_id)
+        await asyncio.sleep(0.005)
+        world.loss = 0.0
+        began = world.loop.time()
+        await eventually(lambda: ben.room.epoch == 2 and eve.room.epoch == 2, 2.0)
+        took = world.loop.time() - began
+        assert took < (0.1 if announced else 1.0)
+        await play(0.5)
+        await settled(world, taken)
+        for client in (ben, cat):
+            client.check_exactly_once(taken)
+            assert len(taken.match.game.bags[client.user.id].done) == number
+        for client in (ben, cat, eve, fay):
+            client.check_mirror(taken)
+            assert client.joins == 1
+            assert not client.closed
+            assert client.epochs == [1, 2]
+            assert max(client.events.values()) == 1
+        assert len([key for key in ben.events if key[0] == "shout"]) == number // 5
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_a_takeover_before_the_old_owner_is_missed() -> None:
+    """A paused owner that goes on publishing is not listened to once a higher epoch was seen."""
+
+    async def main() -> None:
+        world, _owner, edge, hosted = await two_nodes(Ticking)
+        heir = await world.node("c")
+        ben = await edge.client("ben", hosted.match_id)
+        ben.act("put", 1)
+        await settled(world, hosted)
+        taken = await heir.take_over(hosted.match_id)
+        await eventually(lambda: ben.room.epoch == 2, 1.0)
+        edges = edge.crossing.edges
+        assert edges.remotes[hosted.match_id].owner == "c"
+        ben.act("put", 2)
+        await settled(world, taken)
+        assert list(taken.match.game.bags["ben"].done) == [1, 2]
+        assert not ben.closed
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_a_match_that_moves_on_purpose_takes_its_edges_along() -> None:
+    async def main() -> None:
+        world, owner, edge, hosted = await two_nodes(Ledger)
+        heir = await world.node("c")
+        ben = await edge.client("ben", hosted.match_id)
+        ben.act("put", 1)
+        await settled(world, hosted)
+        assert await owner.writer.settle(hosted.match_id, hosted.match.version)
+        await owner.writer.release(hosted.match_id)
+        hosted.leave_node()
+        await asyncio.sleep(0.01)
+        ben.act("put", 2)
+        taken = await heir.take_over(hosted.match_id)
+        await settled(world, taken)
+        ben.check_exactly_once(taken)
+        assert list(taken.match.game.bags["ben"].done) == [1, 2]
+        assert not ben.closed
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_nobody_takes_it_over() -> None:
+    """In the end the players are told to come back later."""
+
+    async def main() -> None:
+        world, owner, edge, hosted = await two_nodes(Ledger)
+        ben = await edge.client("ben", hosted.match_id)
+        await owner.kill()
+        ben.stopped = True  # it does not come back by itself here
+        await eventually(lambda: bool(ben.closed), 30.0)
+        assert ben.closed[0].reconnect
+        assert ben.closed[0].code == "match_moved"
+        assert not edge.crossing.edges.remotes
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_an_edge_dies_and_its_players_seats_are_held() -> None:
+    async def main() -> None:
+        world, owner, edge, hosted = await two_nodes(Ledger)
+        other = await world.node("c")
+        ben = await edge.client("ben", hosted.match_id)
+        ann = await owner.client("ann", hosted.match_id)
+        ben.act("put", 1)
+        await settled(world, hosted)
+        session = ben.room.session
+        await edge.bus.close()  # like kill -9: nobody says goodbye
+        await edge.kill()
+        await eventually(lambda: not hosted.match.players["ben"].connected, 8.0)
+        ann.act("put", 2)
+        await ben.connect(other)
+        assert ben.room.session == session, "the same session, on another node"
+        await settled(world, hosted)
+        ben.check_mirror(hosted)
+        assert ben.kinds["Joined"] == 2
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_coming_back_over_another_node_continues_without_a_full_state() -> None:
+    async def main() -> None:
+        world, owner, edge, hosted = await two_nodes(Ledger)
+        other = await world.node("c")
+        ann, ben = await owner.client("ann", hosted.match_id), await edge.client("ben", hosted.match_id)
+        ben.act("put", 1)
+        await settled(world, hosted)
+        ben.cut()
+        await eventually(lambda: not hosted.match.players["ben"].connected, 1.0)
+        for number in range(5):
+            ann.act("shout", number)
+            await asyncio.sleep(0.03)
+        mirror = ben.room.mirror
+        await ben.connect(other)
+        await settled(world, hosted)
+        assert ben.room.mirror is mirror, "it went on from where it was"
+        assert len([key for key in ben.events if key[0] == "shout"]) == 5
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_a_slow_client_behind_an_edge_gets_one_state_for_all_it_missed() -> None:
+    async def main() -> None:
+        world, owner, edge, hosted = await two_nodes(Ledger)
+        ann = await owner.client("ann", hosted.match_id)
+        ben, eve = await edge.client("ben", hosted.match_id), await edge.client("eve", hosted.match_id, spectate=True)
+        fay = await edge.client("fay", hosted.match_id, spectate=True)
+        ben.buffered = eve.buffered = 1_000_000
+        for number in range(20):
+            ann.act("shout" if number % 4 == 0 else "put", number)
+            ben.act("put", 100 + number)
+            await asyncio.sleep(0.03)
+        assert ben.kinds["Frame"] <= 1
+        ben.buffered = eve.buffered = 0
+        await settled(world, hosted)
+        for client in (ben, eve):
+            assert client.kinds["StateMessage"] == 1
+            client.check_mirror(hosted)
+            assert len([key for key in client.events if key[0] == "shout"]) == 5
+            assert max(client.events.values()) == 1
+        ben.check_exactly_once(hosted)
+        assert fay.kinds["StateMessage"] == 0
+        assert edge.crossing.edges.gaps == 0
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_leaving_is_heard_whatever_is_lost() -> None:
+    async def main() -> None:
+        world, _owner, edge, hosted = await two_nodes(Ledger)
+        ben, cat = await edge.client("ben", hosted.match_id), await edge.client("cat", hosted.match_id)
+        dan = await edge.client("dan", hosted.match_id)
+        await asyncio.sleep(4.0)
+        world.loss = 1.0
+        ben.member.leave()
+        cat.cut()
+        await asyncio.sleep(0.1)
+        world.loss = 0.0
+        ben.stopped = cat.stopped = True
+        await eventually(lambda: "ben" not in hosted.match.players, 2.0)
+        await eventually(lambda: not hosted.match.players["cat"].connected, 2.0)
+        assert hosted.match.players["dan"].connected
+        assert not edge.crossing.edges.leaving
+        assert not dan.closed
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_what_an_owner_refuses_is_refused_at_the_edge() -> None:
+    async def main() -> None:
+        world, _owner, edge, hosted = await two_nodes(Ledger)
+        with pytest.raises(MatchNotFound):
+            await edge.client("ben", "nosuchmatch")
+        hosted.game_class.players_max, before = 0, hosted.game_class.players_max
+        try:
+            with pytest.raises(MatchFull):
+                await edge.client("ben", hosted.match_id)
+        finally:
+            hosted.game_class.players_max = before
+        assert not edge.crossing.edges.remotes
+        eve = await edge.client("eve", hosted.match_id, spectate=True)
+        with pytest.raises(PermissionDenied):
+            eve.act("put", 1)
+        eve.member.receive(1, "put", [1], quiet=False)
+        assert eve.kinds["Ack"] == 1
+        assert not hosted.match.players
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_an_edge_makes_no_matches_and_asks_the_owner_that_has_the_least_to_do() -> None:
+    async def main() -> None:
+        world = World()
+        busy, idle = await world.node("a"), await world.node("b", roles=("owner",))
+        edge = await world.node("e", roles=("edge",))
+        for _ in range(3):
+            busy.host.create_match("ledger")
+        await busy.renew()
+        ben = SimClient(world, "ben", "", spectate=False)
+        member = await edge.host.join("game", "ledger", ben.user, ben, 1)
+        assert (len(busy.host), len(idle.host), len(edge.host)) == (3, 1, 0)
+        [hosted] = list(idle.host)
+        assert member.session_id in hosted.match.sessions
+        assert ben.kinds["Joined"] == 1
+        ann = SimClient(world, "ann", "", spectate=False)
+        await edge.host.join("game", "ledger", ann.user, ann, 1)
+        assert len(hosted.match.players) == 2, "the same match while it has seats"
+        info = await edge.host.place("create", "ticking", {}, ben.user)
+        assert await edge.host.info(info["match"]) == {**info, "version": info["version"] + 1} or info["match"]
+        with pytest.raises(GameNotFound):
+            await edge.host.place("find", "nosuchgame", {}, ben.user)
+        with pytest.raises(MatchNotFound):
+            await edge.host.info("nosuchmatch")
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_what_is_known_of_a_match_whose_node_does_not_answer() -> None:
+    async def main() -> None:
+        world, owner, edge, hosted = await two_nodes(Ledger)
+        await owner.client("ann", hosted.match_id)
+        await asyncio.sleep(0.2)
+        info = await edge.host.info(hosted.match_id)
+        assert info["players"] == 1
+        assert info["players_max"] == 50
+        await owner.kill()
+        info = await edge.host.info(hosted.match_id)
+        assert (info["match"], info["game"]) == (hosted.match_id, "ledger")
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_join_names_the_direct_address() -> None:
+    async def main() -> None:
+        world, _owner, edge, hosted = await two_nodes(Ledger)
+        await edge.client("ben", hosted.match_id)
+        joined = _joined(world.clients[0])
+        assert joined.info.address == "ws://a"
+        await world.stop()
+
+    run_virtually(main)
+
+
+def _joined(client: SimClient) -> object:
+    from tests.cluster.kit import unframed
+
+    return unframed(client.raw[0])[0]
+
+
+def test_a_position_that_no_match_has_fits_the_wire() -> None:
+    assert User("a").id == "a"
+    assert FULL_VERSION < 2**63

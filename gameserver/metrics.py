@@ -37,6 +37,9 @@ class Metrics:
 
     def _connections(self) -> None:
         self.connections_open = self._gauge("connections_open", "Open WebSocket connections.")
+        self.direct_receive = self._gauge(
+            "direct_receive", "1 if messages are handled as they arrive, 0 if they go through aiohttp's receive()."
+        )
         self.connections_accepted_total = self._counter("connections_accepted_total", "WebSocket connections accepted.")
         self.connections_refused_total = self._counter(
             "connections_refused_total", "Connections turned away, by reason.", "reason"

@@ -58,7 +58,7 @@ from gameserver.protocol.server_messages import (
     Welcome,
     WelcomeInfo,
 )
-from gameserver.protocol.websocket import ws_frame
+from gameserver.protocol.websocket import PING_FRAME, ws_frame
 
 __all__ = [
     "CLIENT_MESSAGES",
@@ -67,6 +67,7 @@ __all__ = [
     "EMPTY_ARRAY",
     "FAILED",
     "NIL",
+    "PING_FRAME",
     "PROTOCOL_VERSION",
     "QUIET",
     "REFUSED",

@@ -5,6 +5,11 @@ A server's frames are not masked, so one frame serves all connections; RFC 6455 
 
 from __future__ import annotations
 
+from typing import Final
+
+PING_FRAME: Final = b"\x89\x00"
+"""A server's ping without a payload."""
+
 
 def ws_frame(payload: bytes) -> bytes:
     """One unfragmented, unmasked binary frame: FIN and opcode 2, the length in its shortest form, the payload."""

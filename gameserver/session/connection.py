@@ -7,13 +7,14 @@ channel has none, and the connection goes on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final
 
-from gameserver.access import Claims, Permission, TokenBucket, check_permission
+from gameserver.access import Claims, Permission, check_permission
 from gameserver.errors import (
     BudgetExceeded,
+    ConfigError,
     HelloExpected,
     HelloRepeated,
     HelloTimeout,
@@ -25,6 +26,7 @@ from gameserver.errors import (
 )
 from gameserver.protocol import PROTOCOL_VERSION, Action, ClientMessage, Hello, Join, Leave, Ping, Request
 
+ROUNDING_SECONDS: Final = 1e-6  # sums of small times: never a reason to refuse
 MESSAGE_BYTES_PER_TOKEN: Final = 1_024
 """A message costs one token and one more for each of these: what it costs to decode grows with its size."""
 
@@ -80,6 +82,17 @@ class ConnectionPolicy:
     channels_max: int = 16
     requests_max: int = 32
     """Joins, leaves and requests that are being answered at the same time."""
+    token_seconds: float = field(init=False)
+    """In which time one message more may come."""
+    budget_seconds: float = field(init=False)
+    """From nothing left to everything left."""
+
+    def __post_init__(self) -> None:
+        if self.messages_per_second <= 0 or self.messages_burst < 1:
+            raise ConfigError("messages_per_second must be above zero, and messages_burst at least one")
+        token_seconds = 1.0 / self.messages_per_second
+        object.__setattr__(self, "token_seconds", token_seconds)
+        object.__setattr__(self, "budget_seconds", self.messages_burst * token_seconds)
 
 
 DEFAULT_POLICY: Final = ConnectionPolicy()
@@ -88,7 +101,7 @@ DEFAULT_POLICY: Final = ConnectionPolicy()
 class SessionMachine:
     """What one connection has said and has open. The order of use for each message: `admit`, decode, `accept`."""
 
-    __slots__ = ("_budget", "_channels", "_requests", "_state", "_verdicts", "claims", "hello_deadline", "policy")
+    __slots__ = ("_channels", "_full_at", "_requests", "_state", "_verdicts", "claims", "hello_deadline", "policy")
 
     def __init__(self, policy: ConnectionPolicy = DEFAULT_POLICY, *, now: float) -> None:
         self.policy = policy
@@ -96,17 +109,22 @@ class SessionMachine:
         self._enter(ConnectionState.NEW)
         self.hello_deadline = now + policy.hello_timeout_seconds
         """When the hello must be here (same clock as `now`)."""
-        self._budget = TokenBucket(policy.messages_per_second, policy.messages_burst, now)
+        self._full_at = now  # the message budget in one number: when all of it will be there again
         self._channels: dict[int, str] = {}
         self._requests: set[int] = set()
 
     # --- each message -------------------------------------------------------------------------------------------------
     def admit(self, size_bytes: int, now: float) -> None:
         """Before decoding: raises BudgetExceeded if the connection sends more than it may."""
-        # No message costs more than a full budget: one of the largest size may always be sent after a pause.
-        cost = min(1 + size_bytes // MESSAGE_BYTES_PER_TOKEN, self.policy.messages_burst)
-        if not self._budget.take(now, cost):
-            raise BudgetExceeded(f"at most {self.policy.messages_per_second:g} messages a second on average")
+        policy = self.policy
+        full_at = (self._full_at if self._full_at > now else now) + policy.token_seconds
+        if size_bytes >= MESSAGE_BYTES_PER_TOKEN:
+            # No message costs more than a full budget: one of the largest size may always be sent after a pause.
+            tokens = min(1 + size_bytes // MESSAGE_BYTES_PER_TOKEN, policy.messages_burst)
+            full_at += (tokens - 1) * policy.token_seconds
+        if full_at - now > policy.budget_seconds + ROUNDING_SECONDS:
+            raise BudgetExceeded(f"at most {policy.messages_per_second:g} messages a second on average")
+        self._full_at = full_at
 
     def accept(self, message: ClientMessage) -> bool:
         """Whether to handle the message (False: ignore it); raises what the table says. A hello is noted as said."""

@@ -23,6 +23,7 @@ from gameserver.errors import (
     close_code_of,
 )
 from gameserver.protocol import (
+    PING_FRAME,
     PROTOCOL_VERSION,
     Action,
     Hello,
@@ -71,7 +72,9 @@ class Connection:
         "_transport",
         "close_code",
         "ending",
+        "heard_at",
         "id",
+        "pinged_at",
         "user",
     )
 
@@ -99,6 +102,8 @@ class Connection:
         self._tasks: set[asyncio.Task[None]] = set()
         loop = asyncio.get_running_loop()
         self._now = loop.time
+        self.heard_at = self.pinged_at = loop.time()
+        """When bytes of the client arrived last, and when it was pinged last."""
         self._machine = SessionMachine(server.limits.policy, now=loop.time())
         self._hello_timer: asyncio.TimerHandle | None = loop.call_at(self._machine.hello_deadline, self._hello_late)
 
@@ -123,6 +128,11 @@ class Connection:
         """Bytes that wait for the peer. Below the transport's high-water mark nobody needs the exact number."""
         return self._transport.get_write_buffer_size() if self._protocol.writing_paused else 0
 
+    def ping(self, now: float) -> None:
+        """Ask whether the client is there: bytes that arrive from now on are an answer, whatever they are."""
+        self.pinged_at = now
+        self.write((PING_FRAME,))
+
     def detached(self, channel: int) -> None:
         """The host took the channel away."""
         self._members.pop(channel, None)
@@ -138,20 +148,30 @@ class Connection:
         return [member.hosted.match_id for member in self._members.values()]
 
     # --- in ----------------------------------------------------------------------------------------------------------
+    def heard(self) -> None:
+        """Bytes have arrived: messages that are in them are fed next."""
+        self.heard_at = self._now()
+
     def feed(self, data: bytes) -> None:
         """One binary message. Never raises."""
+        if self.ending is not None:
+            return
         machine = self._machine
         try:
-            machine.admit(len(data), self._now())
+            machine.admit(len(data), self.heard_at)
             message = decode_client(data, self._limits)
-            kind = type(message)
-            self._counts.received(kind.__name__, len(data))
-            if not machine.accept(message):
-                return
-            if kind is Action:
-                self._on_action(message)  # type: ignore[arg-type] # told by its type just above
+            counts = self._counts
+            counts.bytes += len(data)
+            if type(message) is Action:
+                counts.actions += 1
+                member = self._members.get(message.channel)
+                if member is not None:  # who has joined was welcomed: nearly all messages end here
+                    member.hosted.receive(member, message.seq, message.name, message.args, quiet=bool(message.flags))
+                    return
             else:
-                _HANDLERS[kind](self, message)
+                counts.other(type(message))
+            if machine.accept(message):
+                _HANDLERS[type(message)](self, message)
         except GameServerError as error:
             self.fail(error)
         except Exception as failure:
@@ -192,13 +212,9 @@ class Connection:
         self._server.greeted(self)
         log.debug("connection_greeted", connection=self.id, user=claims.user_id, role=str(claims.role))
 
-    def _on_action(self, message: Action) -> None:
-        member = self._members.get(message.channel)
-        if member is None:
-            error = NotJoined(f"this connection has not joined channel {message.channel}")
-            self.write((ws_frame(encode_refusal(message.channel, message.seq, 0, error)),))
-            return
-        member.receive(message.seq, message.name, message.args, quiet=bool(message.flags))
+    def _on_stray_action(self, message: Action) -> None:
+        error = NotJoined(f"this connection has not joined channel {message.channel}")
+        self.write((ws_frame(encode_refusal(message.channel, message.seq, 0, error)),))
 
     def _on_join(self, message: Join) -> None:
         self._answer(message.request, lambda: self._join(message))
@@ -330,6 +346,7 @@ def _wall_ms() -> int:
 
 _HANDLERS: dict[type[ClientMessage], Callable[[Connection, Any], None]] = {
     Hello: Connection._on_hello,
+    Action: Connection._on_stray_action,
     Join: Connection._on_join,
     Leave: Connection._on_leave,
     Request: Connection._on_request,

@@ -6,11 +6,14 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import structlog
 
 from gameserver.errors import ConnectionLimitReached, GameServerError, ServerDraining, close_code_of, close_code_table
 from gameserver.web.connection import Connection
 from gameserver.web.context import SocketCounts
+from gameserver.web.heartbeat import Heartbeat
+from gameserver.web.receiving import find_problem
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -41,11 +44,28 @@ class Connections:
         self.metrics = metrics
         self.limits = limits
         self.counts = SocketCounts()
+        self.direct = False
+        """Messages are taken directly: see `receiving`."""
         self._operations = operations
         self._open: set[Connection] = set()
         self._draining = False
         self._none_open = asyncio.Event()
         self._none_open.set()
+        self._heartbeat = Heartbeat(self._open, limits.heartbeat_seconds)
+
+    async def start(self) -> None:
+        """Before the first connection: find out how messages can be received here."""
+        problem = await find_problem()
+        self.direct = problem is None
+        self.metrics.direct_receive.set(self.direct)
+        if self.direct:
+            self._heartbeat.start()
+        else:  # it works, and costs more
+            log.warning("direct_receive_unavailable", aiohttp=aiohttp.__version__, reason=problem)
+
+    def stop(self) -> None:
+        """After the last connection."""
+        self._heartbeat.stop()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -59,13 +79,12 @@ class Connections:
             self.metrics.connections_refused_total.labels("limit").inc()
             raise ConnectionLimitReached
 
-    def open(self, socket: GameSocket, request: web.Request) -> Connection | None:
+    def open(self, socket: GameSocket, request: web.BaseRequest) -> Connection | None:
         """After the handshake; None if the client has gone meanwhile."""
         transport = request.transport
         if transport is None:
             return None
         connection = Connection(secrets.token_hex(6), self, socket, transport, request.protocol)
-        socket.connection = connection
         self._open.add(connection)
         self._none_open.clear()
         self.metrics.connections_accepted_total.inc()
@@ -104,11 +123,10 @@ class Connections:
         """Move what was counted since the last time into the metrics: once per scrape, not once per message."""
         metrics, counts = self.metrics, self.counts
         metrics.connections_open.set(len(self._open))
-        for kind, count in counts.messages.items():
-            metrics.messages_received_total.labels(kind.lower()).inc(count)
+        for kind, count in counts.messages().items():
+            metrics.messages_received_total.labels(kind.__name__.lower()).inc(count)
         metrics.bytes_received_total.inc(counts.bytes)
-        counts.messages.clear()
-        counts.bytes = 0
+        counts.reset()
 
     async def close_all(self, error: GameServerError, seconds: float) -> None:
         """Close every connection at the same time with the error's code; who does not answer is cut off."""

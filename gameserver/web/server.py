@@ -72,6 +72,7 @@ class WebServer:
 
     async def start(self) -> None:
         """Listen; raises OSError when the address is taken."""
+        await self.connections.start()
         # Our own stop closes connections; aiohttp's would wait for each of them in turn.
         runner = web.AppRunner(self.app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await runner.setup()
@@ -102,6 +103,7 @@ class WebServer:
     async def stop(self) -> None:
         """Stop listening. Health answers until here, so that an orchestrator sees the server go."""
         await self.operations.close()
+        self.connections.stop()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

@@ -1,15 +1,17 @@
 """The composition root: every object of a server is built here, once, and started and stopped in order.
 
-Start: stores → snapshotter, archive, host → restored matches → web (the port opens last).
-Stop:  refuse newcomers → freeze and save matches, and close connections meanwhile → web → stores.
+Start: stores → bus → the node (its lease, its matches: `cluster/node.py`) → web (the port opens last).
+Stop:  refuse newcomers → hand over or save matches, and close connections meanwhile → web → node → bus → stores.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -21,35 +23,17 @@ import structlog
 
 from gameserver import __version__
 from gameserver.cluster import (
-    Archive,
-    ArrivalPolicy,
-    Arrivals,
-    Drain,
+    ClusterNode,
     DrainState,
-    Fanout,
-    FanoutLimits,
     GameRegistry,
-    Handover,
-    Hibernator,
-    Host,
-    HostLimits,
-    JournalPolicy,
-    JournalWriter,
     LoopClock,
-    Meters,
-    OpenGate,
+    Pace,
     Presence,
-    RecentLimits,
     RecordEffects,
-    RoutedEffects,
-    Services,
-    SnapshotPolicy,
-    Snapshotter,
     Stuck,
-    Topics,
+    Surroundings,
     Watchdog,
-    claim_all,
-    load_all,
+    lease_store,
 )
 from gameserver.errors import ConfigError
 from gameserver.logs import configure_logging
@@ -58,8 +42,9 @@ from gameserver.storage import RedisBus, RedisPresence, mark_suspect, open_store
 from gameserver.web import Admin, PresenceRoutes, WebServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
+    from gameserver.cluster import Host
     from gameserver.config import Settings
     from gameserver.match import Game
     from gameserver.storage import Stores
@@ -70,6 +55,7 @@ LAG_PROBE_SECONDS = 0.25
 REPEATED_SIGNAL_SECONDS = 1.0
 GC_THRESHOLDS = (20_000, 20, 50)  # matches free what they use by counting references; cycles are rare and small
 EXIT_GRACE_SECONDS = 1.5
+WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104 - compared, not bound
 CLOSE_SECONDS = 3.0  # how long clients have to answer the close; they are told at the same time
 
 
@@ -77,7 +63,50 @@ def default_node_id(settings: Settings) -> str:
     """The same after a restart, so that a node may claim at once what it ran before it was killed."""
     if settings.redis.url is None:
         return "local"  # an embedded store has one user
-    return f"{socket.gethostname()}:{settings.server.port}"
+    port = settings.server.port or secrets.token_hex(4)  # a port of its own each time: no name to come back to
+    return f"{socket.gethostname()}:{port}"
+
+
+def direct_address(settings: Settings, port: int) -> str:
+    """Where clients reach this very process, for those who may go around the load balancer."""
+    if settings.cluster.address is not None:
+        return settings.cluster.address
+    host = settings.server.host
+    shown = socket.gethostname() if host in WILDCARDS else host
+    return f"ws://{bracketed(shown)}:{settings.server.direct_port or port}"
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+@contextlib.contextmanager
+def listening(settings: Settings) -> Iterator[None]:
+    """Say what is wrong with the address, and what to do."""
+    server = settings.server
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot listen on {server.host}:{server.port}: {error.strerror or error}. "
+            "Stop what uses it, or choose another port (--port, server.port or GAMESERVER__SERVER__PORT)."
+        ) from None
+
+
+def try_port(settings: Settings) -> None:
+    """Raises OSError if the port is taken, unless it is shared."""
+    server = settings.server
+    if server.port == 0 or server.reuse_port:
+        return
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        server.host or None, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(address)
 
 
 class Application:
@@ -89,26 +118,32 @@ class Application:
         self.registry = GameRegistry(games)
         if not len(self.registry):
             raise ConfigError("There is no game to run.")
-        self.host = Host(self.registry, HostLimits(matches_max=settings.limits.matches_max))
-        self.node = settings.server.node_id or default_node_id(settings)
+        self.name = settings.server.node_id or default_node_id(settings)
         self.stores: Stores | None = None
-        self.web: WebServer | None = None
-        self._hosting = False
-        self._drain: Drain | None = None
-        self._draining: asyncio.Task[None] | None = None
-        self._arrivals: Arrivals | None = None
-        self._hibernator: Hibernator | None = None
         self.bus: RedisBus | None = None
+        self.web: WebServer | None = None
+        self._node: ClusterNode | None = None
+        self._draining: asyncio.Task[None] | None = None
         self._presence: Presence | None = None
         self._lag_probe: asyncio.Task[None] | None = None
+
+    @property
+    def node(self) -> ClusterNode:
+        """What runs the matches, once the server has started."""
+        assert self._node is not None, "start() makes the node"  # noqa: S101 - an invariant
+        return self._node
+
+    @property
+    def host(self) -> Host:
+        """The matches of this node."""
+        return self.node.host
 
     @property
     def url(self) -> str:
         """Where it can be reached from this machine."""
         host = self.settings.server.host
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - shown, not bound
         port = self.web.port if self.web is not None else self.settings.server.port
-        return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+        return f"http://{bracketed('127.0.0.1' if host in WILDCARDS else host)}:{port}"
 
     async def start(self) -> None:
         """Open the stores, restore the matches, open the port. When anything fails, what was started is stopped."""
@@ -121,87 +156,65 @@ class Application:
     async def _start(self) -> None:
         settings, metrics = self.settings, self.metrics
         started = time.monotonic()
+        with listening(settings):  # found out at once, not after everything has been started
+            try_port(settings)
         stores = self.stores = await open_stores(settings, metrics)
-        clock = LoopClock()
-        policy = SnapshotPolicy(settings.match.snapshot_interval_seconds, settings.match.snapshot_idle_seconds)
-        match = settings.match
-        writer = JournalWriter(
-            stores.journal,
-            clock,
-            JournalPolicy(
-                interval_seconds=match.journal_interval_ms / 1000,
-                gate_timeout_seconds=match.gate_timeout_seconds,
-                unjournaled_seconds_max=match.unjournaled_ms_max / 1000,
-            ),
-        )
-        snapshotter = Snapshotter(stores.snapshots, clock, policy, writer)
-        archive = Archive(stores.documents, snapshotter, clock)
-        limits = settings.limits
         self.bus = RedisBus(stores.redis_url, settings.redis)
-        topics = self.host.topics = Topics(self.bus, prefix=settings.redis.prefix)
-        services = Services(
-            clock=clock,
-            fanout=Fanout(FanoutLimits(limits.send_buffer_bytes_max, limits.slow_consumer_seconds_max)),
-            gate=OpenGate(),
-            effects=RoutedEffects(RecordEffects(stores.records, clock), topics),
-            meters=Meters(metrics),
-            keeper=self.host,
-            recent=RecentLimits(match.resume_frames_max, match.resume_bytes_max),
+        node = self._node = ClusterNode(
+            self.name, self.registry, settings, self._surroundings(stores, self.bus), metrics
         )
-        self.host.attach(services, snapshotter, archive, writer, self.node)
-        self._hosting = True
-        handover = Handover(writer, clock)
-        self._drain = Drain(self.host, handover, clock)
-        cluster = settings.cluster
-        arrivals = ArrivalPolicy(
-            attempts_max=cluster.takeover_attempts_max, suspects_max=cluster.takeover_suspects_max
-        )
-        self._arrivals = Arrivals(stores.journal, self.host, handover, clock, self.node, arrivals)
-        self._hibernator = Hibernator(self.host, handover, clock)
-        self.host.bring = self._arrivals.bring
-        writer.start()
-        found = await load_all(stores.snapshots)
-        restored = sum(self.host.restore_match(one) is not None for one in found)
-        restored += await claim_all(stores.journal, self.host, self.node)
-        snapshotter.start()
-        self._arrivals.start()
-        self._hibernator.start()
+        running = await node.start()
         self._lag_probe = asyncio.create_task(self._probe_lag(), name="loop lag probe")
-        admin = Admin(self.node, self.begin_drain, lambda: self.drain_state, stores.journal.nodes)
+        admin = Admin(self.name, self.begin_drain, lambda: self.drain_state, stores.journal.nodes)
         presence = RedisPresence(stores.redis, prefix=settings.redis.prefix)
         self.web = WebServer(
             settings,
-            self.host,
+            node.host,
             metrics,
             documents=stores.documents,
-            check_stores=stores.check,
+            check=self._check,
             version=__version__,
             more_routes=(*admin.routes(), *PresenceRoutes(presence).routes()),
         )
         seconds = settings.server.presence_seconds
-        self._presence = Presence(presence, self.node, self.web.connections.present, clock, ttl_seconds=seconds)
+        present = self.web.connections.present
+        self._presence = Presence(presence, self.name, present, LoopClock(), ttl_seconds=seconds)
         self._presence.start()
-        try:
+        with listening(settings):
             await self.web.start()
-        except OSError as error:
-            server = settings.server
-            raise ConfigError(
-                f"Cannot listen on {server.host}:{server.port}: {error.strerror or error}. "
-                "Stop what uses it, or choose another port (--port, server.port or GAMESERVER__SERVER__PORT)."
-            ) from None
+        node.address = direct_address(settings, self.web.port)
         log.info(
             "server_started",
             url=self.url,
+            node=self.name,
             games=list(self.registry),
-            restored=restored,
+            restored=running,
             mode=settings.server.mode,
             seconds=round(time.monotonic() - started, 2),
         )
 
+    def _surroundings(self, stores: Stores, bus: RedisBus) -> Surroundings:
+        settings, clock = self.settings, LoopClock()
+        url, pace = stores.redis_url, Pace.of(settings.cluster)
+        return Surroundings(
+            journal=stores.journal,
+            open_renewals=lambda: lease_store(url, settings.redis, pace),
+            bus=bus,
+            records=RecordEffects(stores.records, clock),
+            documents=stores.documents,
+            clock=clock,
+            sole=settings.redis.url is None,
+        )
+
+    async def _check(self) -> dict[str, str | None]:
+        """For readiness: each thing that players need, and what is wrong with it."""
+        assert self.stores is not None  # noqa: S101 - asked by the web server, which stops first
+        return {**await self.stores.check(), **self.node.problems()}
+
     @property
     def drain_state(self) -> DrainState:
         """How far this node is with handing over its matches."""
-        return self._drain.state if self._drain is not None else DrainState()
+        return self._node.drain.state if self._node is not None else DrainState()
 
     def begin_drain(self) -> None:
         """Hand everything over, in the background. The process goes on: it answers that it is not ready."""
@@ -210,11 +223,11 @@ class Application:
 
     async def drain(self, seconds: float) -> None:
         """Matches go to other nodes, or wait in the store for one; then their players are sent after them."""
-        if self._drain is None or self.web is None:
+        if self._node is None or self.web is None:
             return
         self.host.draining = True
         await self.web.leave_shared_port()
-        state = await self._drain.run(seconds)
+        state = await self._node.drain.run(seconds)
         if state.left == 0:
             await self.web.close_connections(CLOSE_SECONDS)
 
@@ -222,20 +235,17 @@ class Application:
         """Stop in order, within `server.drain_seconds`. What was acknowledged is saved before clients are sent away."""
         seconds = self.settings.server.drain_seconds
         started = time.monotonic()
-        self.host.draining = True
+        node = self._node
         if self._lag_probe is not None:
             self._lag_probe.cancel()
-        if self._hibernator is not None:
-            await self._hibernator.stop()
-        if self._arrivals is not None:
-            await self._arrivals.stop()
-        if self._hosting:
-            if self._drain is not None and self.web is not None:
+        if node is not None:
+            await node.stop_claiming()
+            if self.web is not None:
                 await self.web.leave_shared_port()
-                await self._drain.run(seconds * 0.4)
+                await node.drain.run(seconds * 0.4)
             # What could not be handed over is frozen, so that nothing is acknowledged after the last snapshot.
             seconds_left = seconds - (time.monotonic() - started)
-            saving = asyncio.create_task(self.host.stop(seconds_left * 0.5), name="final snapshots")
+            saving = asyncio.create_task(node.host.stop(seconds_left * 0.5), name="final snapshots")
             await asyncio.sleep(0)
             if self.web is not None:
                 await self.web.close_connections(min(CLOSE_SECONDS, seconds_left * 0.4))
@@ -244,6 +254,8 @@ class Application:
             await self.web.stop()
         if self._presence is not None:
             await self._presence.stop()
+        if node is not None:
+            await node.stop()
         if self.bus is not None:
             await self.bus.close()
         stores, self.stores = self.stores, None
@@ -260,7 +272,7 @@ class Application:
         if self.stores is not None:
             reason = f"{stuck.method} did not return for {stuck.seconds:.1f} s"
             prefix = self.settings.redis.prefix
-            mark_suspect(self.stores.redis_url, prefix, stuck.match_id, self.node, stuck.epoch, reason)
+            mark_suspect(self.stores.redis_url, prefix, stuck.match_id, self.name, stuck.epoch, reason)
 
     async def _probe_lag(self) -> None:
         loop = asyncio.get_running_loop()

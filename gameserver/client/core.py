@@ -153,7 +153,11 @@ class ClientCore:
                 room = self.rooms.get(message.channel)
                 return [] if room is None else self._room_message(room, message)
             case Joined():
-                return self._joined(message)
+                outcomes = self._joined(message)
+                room = self.rooms.get(message.channel)
+                if room is None or not message.info.address:
+                    return outcomes
+                return [*outcomes, Offered(room, message.info.address)]
             case Reply():
                 return self._reply(message)
             case ErrorMessage():

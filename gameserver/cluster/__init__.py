@@ -1,7 +1,7 @@
 """The host that runs the matches of this node: timers, fan-out, the output gate, snapshots."""
 
 from gameserver.cluster.archive import Archive
-from gameserver.cluster.arrivals import ArrivalPolicy, Arrivals
+from gameserver.cluster.arrivals import Arrivals
 from gameserver.cluster.drain import Drain, DrainState
 from gameserver.cluster.effects import NoEffects, RecordEffects, RoutedEffects
 from gameserver.cluster.fanout import Fanout, FanoutLimits
@@ -13,29 +13,29 @@ from gameserver.cluster.host import Host, HostLimits
 from gameserver.cluster.hosted import HostedMatch
 from gameserver.cluster.journal import JournalPolicy, JournalWriter
 from gameserver.cluster.member import Flow, Member
+from gameserver.cluster.membership import Pace, lease_store
 from gameserver.cluster.meters import Meters
+from gameserver.cluster.node import ClusterNode, Surroundings
 from gameserver.cluster.ports import Clock, EffectSink, LoopClock, Receiver
 from gameserver.cluster.presence import Presence
 from gameserver.cluster.recent import RecentLimits
-from gameserver.cluster.recovery import claim_all
 from gameserver.cluster.services import Keeper, Services
-from gameserver.cluster.snapshots import Found, SnapshotPolicy, Snapshotter, load_all
+from gameserver.cluster.snapshots import SnapshotPolicy, Snapshotter
 from gameserver.cluster.topics import Topics
 from gameserver.cluster.watchdog import Stuck, Watchdog
 from gameserver.match import Game, User
 
 __all__ = [
     "Archive",
-    "ArrivalPolicy",
     "Arrivals",
     "Clock",
+    "ClusterNode",
     "Drain",
     "DrainState",
     "EffectSink",
     "Fanout",
     "FanoutLimits",
     "Flow",
-    "Found",
     "Game",
     "GameRegistry",
     "Gate",
@@ -53,6 +53,7 @@ __all__ = [
     "Meters",
     "NoEffects",
     "OpenGate",
+    "Pace",
     "Presence",
     "Receiver",
     "RecentLimits",
@@ -62,9 +63,9 @@ __all__ = [
     "SnapshotPolicy",
     "Snapshotter",
     "Stuck",
+    "Surroundings",
     "Topics",
     "User",
     "Watchdog",
-    "claim_all",
-    "load_all",
+    "lease_store",
 ]

@@ -76,6 +76,10 @@ class Archive:
         self._endings[hosted.match_id] = task
         task.add_done_callback(lambda _: self._endings.pop(hosted.match_id, None))
 
+    def is_ending(self, match_id: str) -> bool:
+        """Is its final document still on its way?"""
+        return match_id in self._endings
+
     async def _finish(self, match_id: str, token: Token | None, reason: str, fields: dict[str, Any]) -> None:
         attempt = 0
         while True:

@@ -73,7 +73,6 @@ class Crossing:
         node: str,
         *,
         prefix: str = "gs",
-        address: str | None = None,
         roles: Sequence[str] = ("edge", "owner"),
         policy: EdgePolicy | None = None,
     ) -> None:
@@ -87,9 +86,8 @@ class Crossing:
         self._prefix = prefix
         self._clock = services.clock
         self.owners = Owners(
-            bus, services.clock, node, prefix, host.local, address=address,
-            silent_seconds_max=policy.edge_silent_seconds_max,
-        )  # fmt: skip
+            bus, services.clock, node, prefix, host.local, silent_seconds_max=policy.edge_silent_seconds_max
+        )
         self.edges = Edges(
             bus, store, services, node, prefix, policy, next_channel=host.next_channel, bring=self._bring
         )
@@ -270,11 +268,9 @@ class Crossing:
             return host.get(body["match"]).info()
         if not self.owns:
             raise NotFound("This node runs no matches.")
-        if what == "create":
-            return host.create_match(body["game"], body["options"]).info()
-        if what == "find":
+        if what in ("create", "find"):
             user = User(body["user"], body["name"], body["role"])
-            return (await host.find_or_create(body["game"], body["options"], user)).info()
+            return await host.place(what, body["game"], body["options"], user)
         if what == "bring":
             return (await host.reach(body["match"])).match_id
         raise RequestInvalid(f"This node does not know what {what[:40]!r} is.")

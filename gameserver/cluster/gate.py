@@ -22,19 +22,27 @@ class Gate(Protocol):
     def commit(self, match_id: str, output: MatchOutput, release: Callable[[MatchOutput], None]) -> bool:
         """True: the gated part may leave now. False: `release(output)` will be called when it may."""
 
-    def forget(self, match_id: str) -> None:
-        """The match is not hosted here any more: nothing of it is released after this."""
-
 
 class OpenGate:
-    """Lets everything through at once: what snapshots alone can promise."""
+    """Lets everything through at once."""
 
     def commit(self, match_id: str, output: MatchOutput, release: Callable[[MatchOutput], None]) -> bool:
         """Always open."""
         return True
 
-    def forget(self, match_id: str) -> None:
-        """Nothing is ever held here."""
+
+class SnapshotGate:
+    """Open, but for the end: a match must be in the store before it can be taken out of it."""
+
+    def __init__(self, writer: JournalWriter) -> None:
+        self._writer = writer
+
+    def commit(self, match_id: str, output: MatchOutput, release: Callable[[MatchOutput], None]) -> bool:
+        """Nothing is journaled, so nothing is waited for."""
+        if output.ended is None or self._writer.token(match_id) is not None:
+            return True
+        self._writer.when_durable(match_id, 0, lambda: release(output))
+        return False
 
 
 class JournalGate:
@@ -56,10 +64,6 @@ class JournalGate:
             return True
         self._writer.when_durable(match_id, output.version, lambda: release(output))
         return False
-
-    def forget(self, match_id: str) -> None:
-        """The writer drops what it holds of the match."""
-        self._writer.forget(match_id)
 
 
 def is_gated(output: MatchOutput) -> bool:

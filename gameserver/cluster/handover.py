@@ -34,11 +34,13 @@ ASLEEP_AT = "asleep_at"
 class Handover:
     """Hands matches over, one by one; each at most once at a time."""
 
-    def __init__(self, journal: JournalWriter, clock: Clock, *, announce: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, journal: JournalWriter, clock: Clock, *, announce: Callable[[str, int], None] | None = None
+    ) -> None:
         """`announce` is told of each match that is free now, so that others need not find out for themselves."""
         self._journal = journal
         self._clock = clock
-        self.announce: Callable[[str], None] = announce or _nobody
+        self.announce: Callable[[str, int], None] = announce or _nobody
         self._under_way: dict[str, asyncio.Task[bool]] = {}
 
     async def finished(self, match_id: str) -> None:
@@ -71,7 +73,7 @@ class Handover:
         try:
             extra = {ASLEEP_AT: self._clock.wall()} if asleep else {}
             version = hosted.match.version
-            payload = await _encode(hosted, hosted.match.snapshot(self._clock.now()) | extra)
+            payload = await _encode(hosted, hosted.snapshot() | extra)
             meta = SnapshotMeta(hosted.game, hosted.match.epoch, version, hosted.game_class.state_version)
             gone = await self._until(
                 deadline, lambda: self._journal.save(hosted.match_id, version, meta, payload)
@@ -86,7 +88,7 @@ class Handover:
             else:
                 hosted.stay()
         if gone and not asleep:
-            self.announce(hosted.match_id)
+            self.announce(hosted.match_id, hosted.match.epoch)
         return gone
 
     async def _until(self, deadline: float, call: Callable[[], Any]) -> bool:
@@ -107,5 +109,5 @@ async def _encode(hosted: HostedMatch, snapshot: dict[str, Any]) -> bytes:
     return encode_snapshot(snapshot)
 
 
-def _nobody(match_id: str) -> None:
+def _nobody(match_id: str, epoch: int) -> None:
     """Nobody is told."""

@@ -26,6 +26,7 @@ from gameserver.errors import (
     MatchMoved,
     MatchNotFound,
     ServerDraining,
+    StoreUnavailable,
 )
 from gameserver.match import Match, decode_records
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.member import Member
     from gameserver.cluster.ports import Receiver
     from gameserver.cluster.services import Services
-    from gameserver.cluster.snapshots import Found, Snapshotter
+    from gameserver.cluster.snapshots import Snapshotter
     from gameserver.cluster.topics import Topics
     from gameserver.match import Game, User
     from gameserver.protocol import Resume
@@ -49,6 +50,7 @@ log = structlog.get_logger("gameserver.cluster")
 
 RESERVATION_SECONDS = 10.0  # how long a seat promised over HTTP is kept for the WebSocket join that follows
 JOIN_ATTEMPTS_MAX = 20  # matches that may refuse one user before a new one is made for them
+KNOWN_SECONDS = 1.0  # how long the answer to whoever made a match waits for the store
 CATCH_UP_SECONDS = 0.05  # how often lagging connections are looked at, while there are any
 
 
@@ -131,21 +133,30 @@ class Host:
 
     async def reach(self, match_id: str) -> HostedMatch:
         """The match of that id, brought here if nobody runs it; raises `MatchNotFound`."""
+        return await self._here(match_id) or self.get(match_id)
+
+    async def _here(self, match_id: str) -> HostedMatch | None:
+        """The match of that id, brought here if nobody runs it; None if another node does, or will in a moment."""
         hosted = self._matches.get(match_id)
+        if match_id in self.quarantined:
+            return self.get(match_id)
         if (hosted is None or hosted.leaving) and self.bring is not None:
             await self.bring(match_id)
-        return self.get(match_id)
+            hosted = self._matches.get(match_id)
+        return hosted
 
     # --- making ------------------------------------------------------------------------------------------------------
     def create_match(self, game_name: str, options: dict[str, Any] | None = None) -> HostedMatch:
         """A new match of this game. Raises `GameNotFound`, what its options are refused with, or `LimitReached`."""
         self._refuse_when_draining()
         game = self.registry.get(game_name)
+        if not self._services.valid():
+            raise StoreUnavailable("This node may not run matches right now, it has no lease: try again.")
         if len(self._matches) >= self.limits.matches_max:
             raise LimitReached(f"This server runs at most {self.limits.matches_max} matches.")
         services = self._services
         match_id = services.new_match_id()
-        journal = self._journal if game.durability != "snapshot" else None
+        journaled = self._journal is not None and game.durability != "snapshot"
         try:
             match = Match.create(
                 game,
@@ -154,7 +165,7 @@ class Host:
                 seed=services.new_seed(),
                 now=self._phased(game, match_id),
                 wall=services.clock.wall(),
-                journaled=journal is not None,
+                journaled=journaled,
             )
         except GameServerError:
             raise
@@ -162,8 +173,8 @@ class Host:
             log.error("match_create_failed", game=game_name, exc_info=failure)
             raise InternalError from None
         services.meters.metrics.matches_created_total.labels(game_name).inc()
-        hosted = self._adopt(match, game, options_key(match.options), journal)
-        if journal is not None:
+        hosted = self._adopt(match, game, options_key(match.options))
+        if self._journal is not None:
             hosted.begin_journal(self._node)
         log.info("match_created", match=match_id, game=game_name)
         return hosted
@@ -184,16 +195,16 @@ class Host:
                 epoch=token.epoch,
                 idle_seconds=slept_seconds(recovered, self._services.clock.wall()),
                 journal=records_of(recovered),
-                journaled=True,
+                journaled=game.durability != "snapshot",
             )
         except Exception as failure:
             log.error("match_restore_failed", match=match_id, game=name, exc_info=failure)
             self._leave_alone(match_id, f"it cannot be restored: {failure}")
             return None
         self._services.meters.metrics.matches_restored_total.labels(name).inc()
-        hosted = self._adopt(match, game, options_key(match.options), self._journal)
+        hosted = self._adopt(match, game, options_key(match.options))
         if self._journal is not None:
-            self._journal.adopt(hosted, token, match.version)
+            self._journal.adopt(hosted, token, match.version, journaled=hosted.journaled)
         hosted.reissue_effects()
         if match.ended is not None:
             hosted.end_again(match.ended)
@@ -203,54 +214,15 @@ class Host:
             self.crossing.adopted(hosted)
         return hosted
 
-    def restore_match(self, found: Found) -> HostedMatch | None:
-        """Run a match again from its snapshot. One that cannot be is left alone, with a reason; the others go on."""
-        restored = found.restored
-        if restored is None:
-            self._leave_alone(found.match_id, found.problem or "there is no snapshot")
-            return None
-        name = restored.meta.game
-        if name not in self.registry:
-            log.warning(
-                "match_left_alone", match=found.match_id, game=name,
-                reason="its game is not loaded here; its snapshot stays as it is",
-            )  # fmt: skip
-            return None
-        game = self.registry.get(name)
-        clock = self._services.clock
-        try:
-            match = Match.restore(
-                game,
-                restored.snapshot,
-                now=self._phased(game, found.match_id),
-                wall=clock.wall(),
-                epoch=restored.meta.epoch + 1,
-            )
-        except Exception as failure:
-            log.error("match_restore_failed", match=found.match_id, game=name, exc_info=failure)
-            self._leave_alone(found.match_id, f"it cannot be restored: {failure}")
-            return None
-        if match.ended is not None:
-            # It ended just before the server did: what was left is to write its document.
-            hosted = HostedMatch(match, game, 0, self._services)
-            hosted.freeze()
-            if self._archive is not None:
-                self._archive.ended(hosted, match.ended)
-            return None
-        self._services.meters.metrics.matches_restored_total.labels(name).inc()
-        hosted = self._adopt(match, game, options_key(match.options))
-        hosted.disconnect_all()
-        return hosted
-
     def _leave_alone(self, match_id: str, reason: str) -> None:
         self.quarantined[match_id] = reason
         log.error("match_not_restored", match=match_id, reason=reason)
 
-    def _adopt(self, match: Match, game: type[Game], key: str, journal: JournalWriter | None = None) -> HostedMatch:
+    def _adopt(self, match: Match, game: type[Game], key: str) -> HostedMatch:
         # Members that were carried here for another node know the match by a number already.
         channel = None if self.crossing is None else self.crossing.channel_of(match.id)
         channel = self.next_channel() if channel is None else channel
-        hosted = HostedMatch(match, game, channel, self._services, options_key=key, journal=journal)
+        hosted = HostedMatch(match, game, channel, self._services, options_key=key, journal=self._journal)
         self._matches[hosted.match_id] = hosted
         self._open.setdefault((hosted.game, key), {})[hosted.match_id] = hosted
         if match.topics:
@@ -297,14 +269,12 @@ class Host:
         """In a match that runs here, or is brought here, or is carried here for the node that runs it."""
         crossing = self.crossing
         if crossing is None or match_id not in crossing.edges.remotes:
-            try:
-                hosted = await self.reach(match_id)
-            except MatchNotFound:
-                if crossing is None or match_id in self.quarantined:
-                    raise
-            else:
+            hosted = await self._here(match_id)
+            if hosted is None and crossing is None:
+                raise MatchNotFound
+            if hosted is not None:
                 return hosted.join(user, receiver, request, spectate=spectate, resume=resume)
-        assert crossing is not None  # noqa: S101 - without one the match was found, or was not
+        assert crossing is not None  # noqa: S101 - without one the match was here, or nowhere
         return await crossing.join(match_id, user, receiver, request, spectate=spectate, resume=resume)
 
     async def place(self, what: str, game_name: str, options: dict[str, Any], user: User) -> dict[str, Any]:
@@ -312,8 +282,21 @@ class Host:
         if self.crossing is not None and not self.crossing.owns:
             return await self.crossing.place(what, game_name, options, user)
         if what == "create":
-            return self.create_match(game_name, options).info()
-        return (await self.find_or_create(game_name, options, user)).info()
+            hosted = self.create_match(game_name, options)
+        else:
+            hosted = await self.find_or_create(game_name, options, user)
+        await self._known_to_all(hosted)
+        return hosted.info()
+
+    async def _known_to_all(self, hosted: HostedMatch) -> None:
+        """Return when other nodes can find the match, or after a moment: whoever is told of it may ask any node."""
+        if self._journal is None:
+            return
+        try:
+            async with asyncio.timeout(KNOWN_SECONDS):
+                await self._journal.settle(hosted.match_id, 0)
+        except (StoreUnavailable, TimeoutError):
+            log.debug("match_not_known_yet", match=hosted.match_id)
 
     async def info(self, match_id: str) -> dict[str, Any]:
         """What a listing shows of a match, wherever it runs; raises `MatchNotFound`."""
@@ -486,9 +469,7 @@ class Host:
             return
         try:
             async with asyncio.timeout(1.0):
-                await asyncio.gather(
-                    *(journal.release(hosted.match_id) for hosted in matches if hosted.journal is not None)
-                )
+                await asyncio.gather(*(journal.release(hosted.match_id) for hosted in matches))
         except (GameServerError, TimeoutError) as error:
             log.warning("matches_not_released", error=str(error), consequence="they are claimed after the lease")
 

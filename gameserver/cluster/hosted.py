@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from gameserver.cluster.delivery import build_missed_events
-from gameserver.cluster.gate import JournalGate
+from gameserver.cluster.gate import JournalGate, SnapshotGate
 from gameserver.cluster.member import Flow, Member
 from gameserver.cluster.ports import RemoteReceiver
 from gameserver.cluster.recent import RecentFrames
@@ -87,17 +87,19 @@ class HostedMatch:
         """It stands still, and is about to be run elsewhere."""
         self._late: list[tuple[Member, int, str | int, list[Any] | dict[str, Any], bool]] = []
         self.journal = journal
-        """Where its flushes are written before anything that must last leaves; None: snapshots are all it has."""
+        """Writes what the store has of it. None: there is no store, as in tests."""
+        self.journaled = journal is not None and game.durability != "snapshot"
+        """Each flush is written before anything that must last leaves; otherwise snapshots are all there is."""
         self.base_version = match.version  # what its epoch began with here
         self.recent = RecentFrames(services.recent, match.version)
         """What was sent lately, for players who come back."""
-        self._strict = journal is not None and game.durability == "strict"
-        self._gate: Gate = services.gate if journal is None else JournalGate(journal, strict=self._strict)
+        self._strict = self.journaled and game.durability == "strict"
         self._waiting: deque[MatchOutput] = deque()  # what the gate holds
         self._still = False
         self._topics: list[str] | None = None  # as the keeper was told
         self.token: Token | None = None  # what it was written under, once it is not any more
         self._services = services
+        self._gate = self._make_gate()
         self._clock = services.clock
         self._fanout = services.fanout
         self._everyone: tuple[Member, ...] | None = None
@@ -112,6 +114,11 @@ class HostedMatch:
         self._overrun_told_at = -math.inf
         self._counted = MatchCounts()
         self._time_ms = 0
+
+    def _make_gate(self) -> Gate:
+        if self.journal is None:
+            return self._services.gate
+        return JournalGate(self.journal, strict=self._strict) if self.journaled else SnapshotGate(self.journal)
 
     # --- time --------------------------------------------------------------------------------------------------------
     def start(self) -> None:
@@ -400,8 +407,11 @@ class HostedMatch:
         self._schedule()
 
     def flush(self) -> None:
-        """Commit what happened and send it; those who just arrived get the state it led to."""
-        if self.closed:
+        """Commit what happened and send it; those who just arrived get the state it led to.
+
+        Without a lease nothing is committed or sent any more: the match is about to be dropped here.
+        """
+        if self.closed or not self._services.valid():
             return
         if self._flush_handle is not None:
             self._flush_handle.cancel()
@@ -458,6 +468,8 @@ class HostedMatch:
 
     def _release(self, output: MatchOutput) -> None:
         """The gate lets this output go, some time after its patch."""
+        if not self._services.valid():
+            return
         self._waiting.popleft()
         if self._strict and output.committed:
             self._deliver(output, gated=True)
@@ -486,8 +498,10 @@ class HostedMatch:
             return
         self._time_ms = output.time_ms
         meta = SnapshotMeta(self.game, self.match.epoch, output.version, self.game_class.state_version)
-        payload = encode_snapshot(self.match.snapshot(self._clock.now()))
-        self.journal.create(self, node, meta, payload)
+        self.journal.create(self, node, meta, encode_snapshot(self.snapshot()), journaled=self.journaled)
+        if not self.journaled:
+            self._commit(output)
+            return
         self._waiting.append(output)
         self.journal.when_durable(self.match_id, output.version, partial(self._release, output))
 
@@ -502,6 +516,19 @@ class HostedMatch:
             by_version.setdefault(version, []).append(effect)
         for version, effects in by_version.items():
             self._carry_out(version, effects)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything, as it is at the last flush. Raises StateError while an output waits to be taken."""
+        return self.match.snapshot(self._clock.now())
+
+    def enter_epoch(self, epoch: int, version: int) -> None:
+        """The store had lost the match and was given it back: it goes on under this epoch, all get the whole state."""
+        self.match.epoch, self.base_version = epoch, version
+        self.recent = RecentFrames(self._services.recent, self.match.version)
+        for member in self._members():
+            if member.flow is Flow.LIVE:
+                member.flow = Flow.BEHIND
+                self.catch_up(member)
 
     # --- JournaledMatch: what the writer tells ------------------------------------------------------------------------
     @property
@@ -695,7 +722,7 @@ class HostedMatch:
         self._late.clear()
         if self.journal is not None:
             self.token = self.journal.token(self.match_id)
-        self._gate.forget(self.match_id)
+            self.journal.forget(self.match_id)
         self._waiting.clear()
         for member in list(self.members.values()):
             self._detach(member, error, reconnect=reconnect)

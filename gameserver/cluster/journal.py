@@ -80,6 +80,10 @@ class _Entry:
     since: float = 0.0
     """When the oldest record that is not stored came."""
     flying: Append | None = None
+    journaled: bool = True
+    """False: only snapshots of it are written."""
+    refused: bool = False
+    """The store does not take it under this token: it waits until somebody has looked into that."""
     waiting: deque[tuple[int, float, Callable[[], None]]] = field(default_factory=deque)
     told_overdue: int = 0
     still: bool = False
@@ -102,6 +106,8 @@ class JournalWriter:
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._down_since: float | None = None
+        self.on_refused: Callable[[str], None] | None = None
+        """Looks into a match whose write was refused, and answers by `reasserted` or `forget`. None: it is fenced."""
         self.appends = 0
         self.rounds = 0
 
@@ -131,18 +137,38 @@ class JournalWriter:
         return 0.0 if self._down_since is None else self._clock.now() - self._down_since
 
     # --- matches ------------------------------------------------------------------------------------------------------
-    def create(self, match: JournaledMatch, node: str, meta: SnapshotMeta, snapshot: bytes) -> None:
+    def create(
+        self, match: JournaledMatch, node: str, meta: SnapshotMeta, snapshot: bytes, *, journaled: bool = True
+    ) -> None:
         """A new match: its first snapshot is written before its first record, in the background."""
-        entry = _Entry(match, None, meta.version, creation=(node, meta, snapshot), last=meta.version)
+        creation = (node, meta, snapshot)
+        entry = _Entry(match, None, meta.version, creation=creation, last=meta.version, journaled=journaled)
         entry.snapshot_bytes = len(snapshot)
         entry.since = self._clock.now()
         entry.urgent = True
         self._entries[match.match_id] = entry
         self._mark(entry)
 
-    def adopt(self, match: JournaledMatch, token: Token, version: int) -> None:
+    def adopt(self, match: JournaledMatch, token: Token, version: int, *, journaled: bool = True) -> None:
         """A match that was claimed and recovered up to `version`."""
-        self._entries[match.match_id] = _Entry(match, token, version, last=version)
+        self._entries[match.match_id] = _Entry(match, token, version, last=version, journaled=journaled)
+
+    def holding(self, match_id: str) -> tuple[Token, int] | None:
+        """The token of a match, and the version that the store is believed to have; None without a token."""
+        entry = self._entries.get(match_id)
+        return None if entry is None or entry.token is None else (entry.token, entry.stored)
+
+    def reasserted(self, token: Token, version: int) -> None:
+        """The store was given back what it had lost, up to this version, and goes on under this token."""
+        entry = self._entries.get(token.match_id)
+        if entry is None:
+            return
+        entry.token, entry.stored = token, version
+        entry.flying, entry.refused, entry.bytes_since_snapshot = None, False, 0
+        later = max(0, entry.last - version)  # each record is one version
+        entry.records = entry.records[len(entry.records) - later :]
+        entry.since = self._clock.now()
+        self._settled(entry)
 
     def token(self, match_id: str) -> Token | None:
         """The token under which a match is written; None before its creation was answered, or if it is not here."""
@@ -202,8 +228,10 @@ class JournalWriter:
             outcome = await self._store.save(entry.token, version, meta, payload)
             if outcome is Outcome.DONE:
                 entry.snapshot_bytes, entry.bytes_since_snapshot = len(payload), 0
-        if outcome is Outcome.FENCED:
-            self._fenced(entry)
+                if not entry.journaled:
+                    entry.stored = max(entry.stored, version)
+        if outcome is not Outcome.DONE:
+            self._refuse(entry)
         return outcome is Outcome.DONE
 
     async def end(self, token: Token) -> None:
@@ -218,7 +246,7 @@ class JournalWriter:
         """
         deadline = self._clock.now() + self.policy.gate_timeout_seconds
         while (entry := self._entries.get(match_id)) is not None:
-            if entry.token is not None and entry.stored >= version:
+            if entry.token is not None and (entry.stored >= version or not entry.journaled):
                 return True
             if self._clock.now() > deadline:
                 raise StoreUnavailable("The journal is behind: a snapshot of what it does not have is not worth much.")
@@ -232,14 +260,21 @@ class JournalWriter:
 
         Raises StoreUnavailable when the outcome is unknown: release again.
         """
-        token = self.token(match_id)
-        outcome = None if token is None else await self._store.release(token, asleep=asleep, due_ms=due_ms)
-        self.forget(match_id)
+        entry = self._entries.get(match_id)
+        if entry is None or entry.token is None:
+            return False
+        outcome = await self._store.release(entry.token, asleep=asleep, due_ms=due_ms)
+        if outcome is Outcome.DONE:
+            self.forget(match_id)
+        else:
+            self._refuse(entry)
         return outcome is Outcome.DONE
 
     # --- writing ------------------------------------------------------------------------------------------------------
     def _mark(self, entry: _Entry) -> None:
         self._dirty[entry.match.match_id] = entry
+        if entry.refused:
+            return
         if entry.urgent:
             self._wake.set()
         elif self._timer is None:
@@ -255,7 +290,7 @@ class JournalWriter:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            due = [entry for entry in self._dirty.values() if entry.urgent][:BATCH_MATCHES_MAX]
+            due = [entry for entry in self._dirty.values() if entry.urgent and not entry.refused][:BATCH_MATCHES_MAX]
             if not due:
                 continue
             try:
@@ -265,7 +300,7 @@ class JournalWriter:
             except Exception as failure:
                 log.error("journal_round_failed", exc_info=failure)
                 await asyncio.sleep(RETRY_SECONDS[-1])
-            if any(entry.urgent for entry in self._dirty.values()):
+            if any(entry.urgent and not entry.refused for entry in self._dirty.values()):
                 self._wake.set()
 
     async def _write(self, due: list[_Entry]) -> None:
@@ -341,7 +376,7 @@ class JournalWriter:
             return
         if outcome is not Outcome.DONE:
             log.error("journal_refused", match=entry.match.match_id, outcome=outcome.value, version=append.version)
-            self._fenced(entry)
+            self._refuse(entry)
             return
         entry.flying = None
         entry.stored = append.version
@@ -368,6 +403,16 @@ class JournalWriter:
             except Exception as failure:
                 log.error("release_failed", match=entry.match.match_id, exc_info=failure)
 
+    def _refuse(self, entry: _Entry) -> None:
+        """Another node owns the match now, or the store has lost it."""
+        if self._entries.get(entry.match.match_id) is not entry or entry.refused:
+            return
+        if self.on_refused is None:
+            self._fenced(entry)
+            return
+        entry.refused = True
+        self.on_refused(entry.match.match_id)
+
     def _fenced(self, entry: _Entry) -> None:
         self.forget(entry.match.match_id)
         entry.match.fenced()
@@ -378,6 +423,8 @@ class JournalWriter:
             await asyncio.sleep(min(0.25, self.policy.gate_timeout_seconds / 4))
             now = self._clock.now()
             for entry in list(self._dirty.values()):
+                if not entry.journaled:
+                    continue
                 age = now - entry.since
                 if age > self.policy.unjournaled_seconds_max and not entry.still:
                     entry.still = True

@@ -174,8 +174,8 @@ class Fleet:
         self._quiet_since[node_id] = now
 
     def is_dead(self, node_id: str) -> bool:
-        """May its matches be claimed?"""
-        return node_id not in self.nodes and self._sent_at >= self.dead_at(node_id)
+        """May its matches be claimed? Not before the first reading, which says nothing of how long it is gone."""
+        return self._read_at > -math.inf and node_id not in self.nodes and self._sent_at >= self.dead_at(node_id)
 
     def dead_at(self, node_id: str) -> float:
         """When a node that is not seen again is dead."""

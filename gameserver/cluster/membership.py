@@ -203,7 +203,7 @@ class Membership:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
         if self._renewing is not None and self._threaded:
-            if self._renewing_loop is not None:
+            if self._renewing_loop is not None and not self._renewing_loop.is_closed():
                 self._renewing_loop.call_soon_threadsafe(self._renewing.cancel)
         elif self._renewing is not None:
             self._renewing.cancel()

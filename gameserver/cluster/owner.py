@@ -61,7 +61,7 @@ class EdgeSeat(RemoteReceiver):
 
     __slots__ = ("address", "attached_at", "attempt", "link", "member", "muted", "number")
 
-    def __init__(self, link: EdgeLink, message: Attach, now: float, address: str | None) -> None:
+    def __init__(self, link: EdgeLink, message: Attach, now: float, address: str) -> None:
         self.link = link
         self.number = message.seat
         self.attempt = message.attempt
@@ -252,12 +252,12 @@ class Owners:
         prefix: str,
         find: Callable[[str], HostedMatch | None],
         *,
-        address: str | None,
         silent_seconds_max: float,
     ) -> None:
         self.node = node
         self.prefix = prefix
-        self.address = address
+        self.address = ""
+        """Where this node can be reached directly; empty: not known."""
         self._bus = bus
         self._clock = clock
         self._find = find

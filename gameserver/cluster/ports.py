@@ -35,8 +35,8 @@ class RemoteReceiver:
 
     __slots__ = ("address",)
 
-    address: str | None
-    """Where this node can be reached directly."""
+    address: str
+    """Where this node can be reached directly; empty: not known."""
 
     def write(self, frames: Sequence[bytes]) -> None:
         """See `Receiver.write`."""

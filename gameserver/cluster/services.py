@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from gameserver.cluster.gate import OpenGate
 from gameserver.cluster.ports import new_id, random_seed
 from gameserver.cluster.recent import RecentLimits
 
@@ -47,16 +48,24 @@ class Keeper(Protocol):
         """It cannot be run here any more."""
 
 
+def _always() -> bool:
+    """There is nobody else."""
+    return True
+
+
 @dataclass(slots=True)
 class Services:
-    """The clock, the way out, the gate of matches without a journal, and where to report."""
+    """The clock, the way out, the lease, and where to report."""
 
     clock: Clock
     fanout: Fanout
-    gate: Gate
     effects: EffectSink
     meters: Meters
     keeper: Keeper
+    valid: Callable[[], bool] = field(default=_always)
+    """May this node write to sockets as the owner of its matches, at this very moment?"""
+    gate: Gate = field(default_factory=OpenGate)
+    """Of matches that no store knows."""
     window: int = 64
     recent: RecentLimits = field(default_factory=RecentLimits)
     perf: Callable[[], float] = field(default=time.perf_counter)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from gameserver.errors import GameServerError, SnapshotCorrupt, SnapshotTooNew
+from gameserver.errors import GameServerError
 from gameserver.storage import SnapshotMeta, encode_snapshot
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.journal import JournalWriter
     from gameserver.cluster.ports import Clock
-    from gameserver.storage import RestoredSnapshot, SnapshotStore, Token
+    from gameserver.storage import Token
 
 log = structlog.get_logger("gameserver.cluster")
 
@@ -44,14 +44,12 @@ class Snapshotter:
 
     def __init__(
         self,
-        store: SnapshotStore,
+        writer: JournalWriter,
         clock: Clock,
         policy: SnapshotPolicy,
-        journal: JournalWriter | None = None,
     ) -> None:
-        """`journal` is told of the snapshots of matches that it writes; they go through it, trimming it."""
-        self._journal = journal
-        self._store = store
+        """Snapshots go through the journal's writer: they are fenced like all that is written, and trim the journal."""
+        self._writer = writer
         self._clock = clock
         self._policy = policy
         self.on_saved: Callable[[HostedMatch], None] | None = None
@@ -84,10 +82,8 @@ class Snapshotter:
     async def delete(self, match_id: str, token: Token | None = None) -> None:
         """The match is over and its document written: its snapshot goes, and its journal."""
         self.forget(match_id)
-        if token is not None and self._journal is not None:
-            await self._journal.end(token)
-            return
-        await self._store.delete(match_id)
+        if token is not None:
+            await self._writer.end(token)
 
     async def _run(self) -> None:
         while True:
@@ -104,9 +100,9 @@ class Snapshotter:
         since = hosted.unsaved_since
         if since is None or hosted.closed:
             return False
-        if hosted.journal is not None:
+        if hosted.journaled:
             # Nothing is at risk: a snapshot only keeps the journal short, and readings after a crash quick.
-            if hosted.journal.wants_snapshot(hosted.match_id):
+            if self._writer.wants_snapshot(hosted.match_id):
                 return True
             return now - since >= self._policy.interval_seconds * JOURNALED_INTERVALS
         return now - since >= self._policy.interval_seconds or now - hosted.flushed_at >= self._policy.idle_seconds
@@ -124,7 +120,7 @@ class Snapshotter:
                 if hosted.match.ended is not None:
                     return True  # the archive has it
                 version = hosted.match.version
-                snapshot = hosted.match.snapshot(self._clock.now())
+                snapshot = hosted.snapshot()
             except Exception as failure:
                 log.error("snapshot_refused", match=hosted.match_id, game=hosted.game, exc_info=failure)
                 hosted.unsaved_since = self._clock.now()  # not at once again
@@ -159,11 +155,7 @@ class Snapshotter:
 
     async def _write(self, hosted: HostedMatch, version: int, payload: bytes) -> None:
         meta = SnapshotMeta(hosted.game, hosted.match.epoch, version, hosted.game_class.state_version)
-        if hosted.journal is not None:
-            saved = await hosted.journal.save(hosted.match_id, version, meta, payload)
-        else:
-            saved = await self._store.save(hosted.match_id, meta, payload)
-        if not saved:
+        if not await self._writer.save(hosted.match_id, version, meta, payload):
             # Someone else has written a later one, or the match is over: nothing of ours may replace that.
             log.warning("snapshot_not_accepted", match=hosted.match_id, version=version)
 
@@ -171,27 +163,3 @@ class Snapshotter:
         if not self._failing:  # once per outage, not once per match and round
             self._failing = True
             log.warning("snapshot_failed", match=hosted.match_id, error=str(failure), retry="with the next round")
-
-
-@dataclass(slots=True)
-class Found:
-    """What the store holds of one match: its snapshot, or why it cannot be used."""
-
-    match_id: str
-    restored: RestoredSnapshot | None
-    problem: str | None = None
-
-
-async def load_all(store: SnapshotStore) -> list[Found]:
-    """Every live match's snapshot. One that cannot be used is reported beside the others, never instead of them."""
-    slots = asyncio.Semaphore(CONCURRENT_SAVES)
-
-    async def load(match_id: str) -> Found:
-        async with slots:
-            try:
-                restored = await store.restore(match_id)
-            except (SnapshotCorrupt, SnapshotTooNew) as problem:
-                return Found(match_id, None, problem.message)
-        return Found(match_id, restored, None if restored else "its snapshot is missing")
-
-    return list(await asyncio.gather(*(load(match_id) for match_id in await store.live())))

@@ -257,7 +257,7 @@ class Takeover:
         """Someone wants this match (a join, a timer that is due): claim it if it has no owner, and run it here.
 
         True: this node runs it now. False: another one does, or will; or this one cannot. Raises `MatchNotFound`,
-        `StoreUnavailable`.
+        `MatchQuarantined` for one that was tried too often, `StoreUnavailable`.
         """
         under_way = self._under_way.get(match_id)
         if under_way is not None:
@@ -271,10 +271,12 @@ class Takeover:
         ownerless = match.asleep or match.node == "" or self.fleet.is_dead(match.node)
         if not ownerless or not self._member.valid() or not can_run(here, match) or self._host.room() < 1:
             return False
+        orphan = Orphan(match, Reason.RELEASED, self._clock())
         policy = self._policy.choice
         if match.attempts >= policy.attempts_max or match.suspects >= policy.suspects_max:
-            return False
-        return await self._take(Orphan(match, Reason.RELEASED, self._clock()))
+            await self._set_aside(orphan)
+            raise MatchQuarantined
+        return await self._take(orphan)
 
     async def _take(self, orphan: Orphan) -> bool:
         """Claim one and run it; each outcome is counted, none is raised."""

@@ -54,6 +54,8 @@ class MatchSeats(MatchInbox):
             session = self._take_over(seated, user, session_id)
         else:
             session = self._seat(user, session_id)
+        # Whoever is told of a new seat acts on it: it is journaled at once, not with the next batch.
+        self.high = self.high or not spectate
         self.empty_since_us = None
         self._changed()
         return session

@@ -108,7 +108,7 @@ class MatchOutput:
     effects: list[Effect] = field(default_factory=list)
     ended: str | None = None
     high: bool = False
-    """Something in it is HIGH: journal it at once."""
+    """Something in it is HIGH, or somebody has a new seat: journal it at once."""
     committed: bool = True
     """False: nothing new happened; it only repeats stored acknowledgements and carries the version that was current."""
     journal: bytes | None = None

@@ -176,10 +176,10 @@ class HttpApi:
         return self._operations.list_matches(call.request.query)
 
     async def _get(self, call: Call) -> MatchInfo:
-        return self._operations.match(call.request.match_info["match"])
+        return await self._operations.match(call.request.match_info["match"])
 
     async def _create(self, call: Call) -> MatchInfo:
-        return self._operations.create_match(_known(call), call.body)
+        return await self._operations.create_match(_known(call), call.body)
 
     async def _join(self, call: Call) -> JoinTicket:
         return await self._operations.find_match(_known(call), call.body, socket_address(call.request))

@@ -26,14 +26,14 @@ class Health:
         host: Host,
         connections: Connections,
         metrics: Metrics,
-        check_stores: Callable[[], Awaitable[dict[str, str | None]]] | None,
+        check: Callable[[], Awaitable[dict[str, str | None]]] | None,
         *,
         version: str,
     ) -> None:
         self._host = host
         self._connections = connections
         self._metrics = metrics
-        self._check_stores = check_stores
+        self._check = check
         self._version = version
 
     def add_to(self, app: web.Application) -> None:
@@ -56,8 +56,8 @@ class Health:
     async def readyz(self, request: web.Request) -> web.Response:
         """Can it take players? Names each check, and what is wrong with those that fail."""
         checks: dict[str, str | None] = {}
-        if self._check_stores is not None:
-            checks.update(await self._check_stores())
+        if self._check is not None:
+            checks.update(await self._check())
         checks["draining"] = "the server is going down" if self._host.draining else None
         failing = [name for name, problem in checks.items() if problem is not None]
         body = {

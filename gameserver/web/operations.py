@@ -127,22 +127,24 @@ class Operations:
         page = list_matches((hosted.info() for hosted in self._host), query)
         return MatchList([msgspec.convert(info, MatchInfo) for info in page.matches], page.next_cursor)
 
-    def match(self, match_id: str) -> MatchInfo:
-        """One running match."""
-        return msgspec.convert(self._host.get(match_id).info(), MatchInfo)
+    async def match(self, match_id: str) -> MatchInfo:
+        """One running match, wherever it runs."""
+        return msgspec.convert(await self._host.info(match_id), MatchInfo)
 
-    def create_match(self, claims: Claims, wanted: CreateMatch) -> MatchInfo:
+    async def create_match(self, claims: Claims, wanted: CreateMatch) -> MatchInfo:
         """A new match, for others to join."""
         check_permission(claims.role, Permission.MATCH_CREATE)
-        hosted = self._host.create_match(wanted.game, wanted.options)
-        return msgspec.convert(hosted.info(), MatchInfo)
+        return msgspec.convert(await self._place("create", claims, wanted), MatchInfo)
 
     async def find_match(self, claims: Claims, wanted: CreateMatch, ws: str) -> JoinTicket:
         """A match with a seat for this user, made if there is none."""
         check_permission(claims.role, Permission.MATCH_JOIN)
+        placed = await self._place("find", claims, wanted)
+        return JoinTicket(placed["match"], placed["game"], ws)
+
+    async def _place(self, what: str, claims: Claims, wanted: CreateMatch) -> dict[str, Any]:
         user = User(claims.user_id, claims.name, str(claims.role))
-        hosted = await self._host.find_or_create(wanted.game, wanted.options, user)
-        return JoinTicket(hosted.match_id, hosted.game, ws)
+        return await self._host.place(what, wanted.game, wanted.options, user)
 
     # --- users --------------------------------------------------------------------------------------------------------
     def guest(self, wanted: GuestRequest) -> GuestToken:
@@ -234,10 +236,10 @@ class Operations:
         match_id = params.get("match")
         if not isinstance(match_id, str) or len(params) != 1:
             raise RequestInvalid("expected one parameter: match")
-        return self.match(match_id)
+        return await self.match(match_id)
 
     async def _call_create(self, claims: Claims, params: dict[str, Any]) -> Any:
-        return self.create_match(claims, convert(params, CreateMatch))
+        return await self.create_match(claims, convert(params, CreateMatch))
 
     async def _call_update_profile(self, claims: Claims, params: dict[str, Any]) -> Any:
         return await self.update_profile(claims, convert(params, ProfileChange))

@@ -104,7 +104,7 @@ def test_readyz_names_the_store_that_fails_and_recovers(tmp_path: Path) -> None:
         try:
             wait_for(lambda: server.get("/readyz")[0] == 503)
             body = server.get("/readyz")[1]
-            assert body["failing"] == ["redis"]
+            assert body["failing"] in (["redis"], ["redis", "lease"])  # which cannot be renewed meanwhile
             assert body["checks"]["mongo"] == "ok"
             assert server.get("/healthz")[0] == 200
             asyncio.run(play(server.url, "anne", {}))

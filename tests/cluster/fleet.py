@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
-from gameserver.cluster import (
-    ArrivalPolicy,
-    Arrivals,
-    Fanout,
-    FanoutLimits,
-    GameRegistry,
-    Handover,
-    Host,
-    HostLimits,
-    JournalPolicy,
-    JournalWriter,
-    LoopClock,
-    Meters,
-    NoEffects,
-    OpenGate,
-    Services,
-)
+from gameserver.cluster import ClusterNode, GameRegistry, LoopClock, NoEffects, Surroundings
+from gameserver.config import Settings
 from gameserver.errors import StoreUnavailable
 from gameserver.match import Game
 from gameserver.metrics import Metrics
+from tests.simulation.memory_bus import MemoryBus, MemoryWire
 from tests.simulation.memory_journal import MemoryJournal, MemoryServer
 
 
@@ -52,34 +37,45 @@ class ShiftedClock(LoopClock):
         self.wall = lambda: time.time() + self.shift
 
 
-class FleetNode:
-    """One node."""
+class Renewals(MemoryJournal):
+    """The way of the lease's own client."""
 
-    def __init__(self, name: str, store: MemoryServer, games: list[type[Game]], effects: Any = None) -> None:
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class FleetNode(ClusterNode):
+    """One node: all parts of a real one, of which only the writer and the lease run by themselves."""
+
+    def __init__(
+        self, name: str, store: MemoryServer, games: list[type[Game]], wire: MemoryWire | None = None
+    ) -> None:
         self.clock = ShiftedClock()
         self.link = Switch()
         self.journal = MemoryJournal(store, self.link)
-        policy = JournalPolicy(interval_seconds=0.01, gate_timeout_seconds=0.3)
-        self.writer = JournalWriter(self.journal, self.clock, policy)
-        self.host = Host(GameRegistry(games), HostLimits(matches_max=100))
-        services = Services(
+        self.bus = MemoryBus(wire or MemoryWire(), name)
+        around = Surroundings(
+            journal=self.journal,
+            open_renewals=lambda: Renewals(store),
+            bus=self.bus,
+            records=NoEffects(),
+            documents=None,
             clock=self.clock,
-            fanout=Fanout(FanoutLimits()),
-            gate=OpenGate(),
-            effects=effects or NoEffects(),
-            meters=Meters(Metrics()),
-            keeper=self.host,
+            threaded=False,
         )
-        self.host.attach(services, None, None, self.writer, name)
-        self.handover = Handover(self.writer, self.clock)
-        self.arrivals = Arrivals(
-            self.journal, self.host, self.handover, self.clock, name, ArrivalPolicy(poll_seconds=0.05)
-        )
-        self.host.bring = self.arrivals.bring
-        self.writer.start()
+        settings = Settings(match={"journal_interval_ms": 10, "gate_timeout_seconds": 0.3})
+        super().__init__(name, GameRegistry(games), settings, around, Metrics())
 
-    async def stop(self) -> None:
+    async def begin(self) -> None:
+        """Be one of the nodes."""
+        self.writer.start()
+        await self.membership.start()
+
+    async def end(self) -> None:
+        """Be none any more, and look after nothing."""
         await self.arrivals.stop()
         await self.writer.stop(0.1)
         for hosted in list(self.host):
             hosted.freeze()
+        await self.membership.stop()
+        await self.bus.close()

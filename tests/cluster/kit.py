@@ -84,9 +84,6 @@ class HeldGate:
         self.held.append((output, release))
         return False
 
-    def forget(self, match_id: str) -> None:
-        self.held.clear()
-
     def release_all(self) -> None:
         held, self.held = self.held, []
         for output, release in held:

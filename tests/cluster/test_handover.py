@@ -44,9 +44,11 @@ async def eventually(condition: Callable[[], Any], seconds: float = 3.0) -> None
 async def fleet() -> AsyncIterator[tuple[FleetNode, FleetNode]]:
     store = MemoryServer(time.monotonic)
     nodes = FleetNode("a", store, [Notes]), FleetNode("b", store, [Notes])
+    for node in nodes:
+        await node.begin()
     yield nodes
     for node in nodes:
-        await node.stop()
+        await node.end()
 
 
 async def enter(node: FleetNode, match_id: str | None = None) -> tuple[Any, FakeReceiver]:

@@ -13,7 +13,7 @@ import redis
 
 from gameserver import Game, List, Player, Priority, action
 from gameserver.client import Client
-from gameserver.cluster import Hibernator, User
+from gameserver.cluster import User
 from gameserver.config import Settings
 from tests.cluster.fleet import FleetNode
 from tests.cluster.kit import FakeReceiver
@@ -78,7 +78,6 @@ GAMES: list[type[Game]] = [Postcards, Ticking, Restless, Fleeting]
 class SleepyNode(FleetNode):
     def __init__(self, name: str, store: MemoryServer) -> None:
         super().__init__(name, store, GAMES)
-        self.hibernator = Hibernator(self.host, self.handover, self.clock)
 
     async def enter(self, name: str, kind: str = "create") -> tuple[Any, FakeReceiver]:
         receiver = FakeReceiver()
@@ -101,9 +100,11 @@ def store() -> MemoryServer:
 @pytest.fixture
 async def nodes(store: MemoryServer) -> AsyncIterator[tuple[SleepyNode, SleepyNode]]:
     a, b = SleepyNode("a", store), SleepyNode("b", store)
+    for node in (a, b):
+        await node.begin()
     yield a, b
     for node in (a, b):
-        await node.stop()
+        await node.end()
 
 
 async def test_a_match_sleeps_and_a_join_on_any_node_wakes_it(

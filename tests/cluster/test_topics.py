@@ -12,7 +12,7 @@ import pytest
 
 from gameserver import Game, List, Player, Priority, action
 from gameserver.client import Client
-from gameserver.cluster import NoEffects, RoutedEffects, Topics, User
+from gameserver.cluster import User
 from gameserver.config import Settings
 from gameserver.errors import StateError
 from gameserver.testing import MatchTester
@@ -20,7 +20,7 @@ from tests.cluster.fleet import FleetNode
 from tests.cluster.kit import FakeReceiver
 from tests.cluster.test_drain import Node, eventually, token
 from tests.examples.server import free_port
-from tests.simulation.memory_bus import MemoryBus, MemoryWire
+from tests.simulation.memory_bus import MemoryWire
 from tests.simulation.memory_journal import MemoryServer
 
 SOURCE = '''
@@ -112,10 +112,7 @@ def test_names_and_kinds_are_checked() -> None:
 # --- nodes on a bus in memory -----------------------------------------------------------------------------------------
 class TalkingNode(FleetNode):
     def __init__(self, name: str, store: MemoryServer, wire: MemoryWire) -> None:
-        self.bus = MemoryBus(wire)
-        self.topics = Topics(self.bus, prefix="gs")
-        super().__init__(name, store, [Town], RoutedEffects(NoEffects(), self.topics))
-        self.host.topics = self.topics
+        super().__init__(name, store, [Town], wire)
 
     async def found(self, **options: Any) -> Any:
         return await self.host.join("create", "town", User("anne", "Anne"), FakeReceiver(), 1, options=options)
@@ -125,10 +122,11 @@ class TalkingNode(FleetNode):
 async def nodes() -> AsyncIterator[tuple[TalkingNode, TalkingNode]]:
     store, wire = MemoryServer(time.monotonic), MemoryWire()
     a, b = TalkingNode("a", store, wire), TalkingNode("b", store, wire)
+    for node in (a, b):
+        await node.begin()
     yield a, b
     for node in (a, b):
-        await node.stop()
-        await node.bus.close()
+        await node.end()
 
 
 def heard(member: Any) -> list[Any]:
@@ -151,11 +149,11 @@ async def test_subscriptions_follow_the_match(nodes: tuple[TalkingNode, TalkingN
     listener, shouter = await a.found(), await b.found(listen=False)
     match_id = listener.hosted.match_id
     listener.receive(1, "listen_to", ["weather", True], quiet=False)
-    await eventually(lambda: len(a.topics) == 2)
+    await eventually(lambda: len(a.host.topics) == 2)
     assert await a.handover.hand_over(listener.hosted, 2.0)
-    assert len(a.topics) == 0
+    assert len(a.host.topics) == 0
     assert await b.arrivals.bring(match_id)
-    assert len(b.topics) == 2
+    assert len(b.host.topics) == 2
     shouter.receive(1, "shout", ["weather", "rain"], quiet=False)
     game = b.host.get(match_id).match.game
     await eventually(lambda: [list(row) for row in game.heard_rows] == [["weather", "rain"]])

@@ -15,30 +15,14 @@ from gameserver import Entity, Game, Map, Player, Priority, action, owner_only
 from gameserver.client.outcomes import Answered, ResendLater, Write
 from gameserver.client.outcomes import Refused as ActionRefused
 from gameserver.client.room_core import RoomCore
-from gameserver.cluster import (
-    Fanout,
-    FanoutLimits,
-    GameRegistry,
-    Host,
-    HostLimits,
-    JournalPolicy,
-    JournalWriter,
-    LoopClock,
-    Meters,
-    NoEffects,
-    OpenGate,
-    Services,
-    User,
-)
-from gameserver.cluster.crossing import Crossing
-from gameserver.cluster.edge import EdgePolicy
+from gameserver.cluster import ClusterNode, GameRegistry, LoopClock, NoEffects, Surroundings, User
 from gameserver.cluster.hosted import HostedMatch
 from gameserver.cluster.member import Member
+from gameserver.config import Settings
 from gameserver.errors import GameServerError
 from gameserver.metrics import Metrics
 from gameserver.protocol import Ack, Closed, Events, Frame, Joined, Part, StateMessage, decode_client
 from gameserver.state import to_plain
-from gameserver.storage import NodeInfo
 from tests.cluster.kit import unframed
 from tests.simulation.memory_bus import MemoryBus, MemoryWire
 from tests.simulation.memory_journal import MemoryJournal, MemoryServer
@@ -106,14 +90,13 @@ GAMES = [Ledger, Ticking, StrictLedger]
 class World:
     """The wire, the store, nodes and clients."""
 
-    def __init__(self, seed: int = 0, *, policy: EdgePolicy | None = None) -> None:
+    def __init__(self, seed: int = 0) -> None:
         self.random = random.Random(seed)
         self.loss = 0.0
         self.delay = (0.0002, 0.002)
         self.wire = MemoryWire(self._fate)
         self.loop = asyncio.get_running_loop()
         self.server = MemoryServer(self.loop.time, seed=seed)
-        self.policy = policy or EdgePolicy()
         self.nodes: dict[str, Node] = {}
         self.clients: list[SimClient] = []
 
@@ -124,7 +107,7 @@ class World:
 
     async def node(self, name: str, **options: Any) -> Node:
         node = self.nodes[name] = Node(self, name, **options)
-        await node.start()
+        await node.begin()
         return node
 
     async def stop(self) -> None:
@@ -134,43 +117,39 @@ class World:
             await node.kill()
 
 
-class Node:
-    """One process."""
+class Renewals(MemoryJournal):
+    """The way of the lease's own client."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class Node(ClusterNode):
+    """One process. Who runs which match is up to the tests, so takeovers do not begin by themselves."""
 
     def __init__(self, world: World, name: str, *, roles: Sequence[str] = ("edge", "owner"), games: Any = None) -> None:
         self.world = world
-        self.name = name
-        self.roles = tuple(roles)
-        self.games = GAMES if games is None else games
         self.alive = False
-
-    async def start(self) -> None:
-        world = self.world
-        self.bus = MemoryBus(world.wire, self.name)
+        self.bus = MemoryBus(world.wire, name)
         self.store = MemoryJournal(world.server)
         clock = LoopClock()
         clock.wall = lambda: world.loop.time() + 1e9
-        self.host = Host(GameRegistry(self.games), HostLimits())
-        self.writer = JournalWriter(self.store, clock, JournalPolicy(interval_seconds=0.05))
-        self.fanout = Fanout(FanoutLimits(send_buffer_bytes_max=100_000))
-        services = Services(
-            clock=clock, fanout=self.fanout, gate=OpenGate(), effects=NoEffects(),
-            meters=Meters(Metrics()), keeper=self.host, new_seed=lambda: world.random.getrandbits(63),
+        around = Surroundings(
+            journal=self.store, open_renewals=lambda: Renewals(world.server), bus=self.bus, records=NoEffects(),
+            documents=None, clock=clock, lease_clock=world.loop.time, wall=world.loop.time, threaded=False,
+            new_seed=lambda: world.random.getrandbits(63),
         )  # fmt: skip
-        self.host.attach(services, None, None, self.writer, self.name)
-        self.writer.start()
-        self.crossing = Crossing(
-            self.bus, self.store, self.host, services, self.name,
-            address=f"ws://{self.name}", roles=self.roles, policy=world.policy,
-        )  # fmt: skip
-        await self.crossing.start()
-        await self.renew()
-        self.alive = True
+        settings = Settings(
+            cluster={"roles": list(roles)}, limits={"send_buffer_bytes_max": 100_000}, match={"journal_interval_ms": 50}
+        )
+        super().__init__(name, GameRegistry(GAMES if games is None else games), settings, around, Metrics())
+        self.address = f"ws://{name}"
 
-    async def renew(self) -> None:
-        names = tuple(self.host.registry) if "owner" in self.roles else ()
-        info = NodeInfo(self.name, f"ws://{self.name}", self.roles, names, len(self.host), started=1.0)
-        await self.store.renew(info, 3_600_000)
+    async def begin(self) -> None:
+        self.writer.start()
+        await self.membership.start()
+        await self.crossing.start()
+        self.alive = True
 
     async def kill(self) -> None:
         """Gone in the middle of whatever; its sockets too."""
@@ -184,7 +163,8 @@ class Node:
             for seat in remote.seats.values():
                 seat.kept.clear()
         await self.crossing.stop()
-        for task in (self.writer._task, self.writer._watch):
+        membership = self.membership
+        for task in (self.writer._task, self.writer._watch, membership._beating, membership._renewing):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

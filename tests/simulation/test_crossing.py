@@ -15,8 +15,8 @@ from tests.simulation.crossing import Ledger, Node, SimClient, StrictLedger, Tic
 from tests.simulation.fleet import eventually, run_virtually
 
 
-async def two_nodes(game: type[Game] = Ledger, **options: object) -> tuple[World, Node, Node, HostedMatch]:
-    world = World(**options)
+async def two_nodes(game: type[Game] = Ledger, *, seed: int = 0) -> tuple[World, Node, Node, HostedMatch]:
+    world = World(seed)
     owner, edge = await world.node("a"), await world.node("b")
     hosted = owner.host.create_match({Ledger: "ledger", Ticking: "ticking", StrictLedger: "strict_ledger"}[game])
     await eventually(lambda: world.server.get(hosted.match_id) is not None, 1.0)
@@ -232,17 +232,19 @@ def test_a_takeover_before_the_old_owner_is_missed() -> None:
 
 def test_a_match_that_moves_on_purpose_takes_its_edges_along() -> None:
     async def main() -> None:
-        world, owner, edge, hosted = await two_nodes(Ledger)
-        heir = await world.node("c")
+        world = World()
+        owner, edge, heir = await world.node("a"), await world.node("b", roles=("edge",)), await world.node("c")
+        hosted = owner.host.create_match("ledger")
+        await eventually(lambda: world.server.get(hosted.match_id) is not None, 1.0)
         ben = await edge.client("ben", hosted.match_id)
         ben.act("put", 1)
         await settled(world, hosted)
-        assert await owner.writer.settle(hosted.match_id, hosted.match.version)
-        await owner.writer.release(hosted.match_id)
-        hosted.leave_node()
-        await asyncio.sleep(0.01)
+        owner.host.draining = True
+        await asyncio.sleep(1.0)  # it says so with its next renewal
+        assert await owner.handover.hand_over(hosted, 1.0)
         ben.act("put", 2)
-        taken = await heir.take_over(hosted.match_id)
+        await eventually(lambda: hosted.match_id in heir.host, 1.0)
+        taken = heir.host.get(hosted.match_id)
         await settled(world, taken)
         ben.check_exactly_once(taken)
         assert list(taken.match.game.bags["ben"].done) == [1, 2]
@@ -393,7 +395,7 @@ def test_an_edge_makes_no_matches_and_asks_the_owner_that_has_the_least_to_do() 
         edge = await world.node("e", roles=("edge",))
         for _ in range(3):
             busy.host.create_match("ledger")
-        await busy.renew()
+        await asyncio.sleep(1.0)  # it says so with its next renewal
         ben = SimClient(world, "ben", "", spectate=False)
         member = await edge.host.join("game", "ledger", ben.user, ben, 1)
         assert (len(busy.host), len(idle.host), len(edge.host)) == (3, 1, 0)

@@ -26,7 +26,7 @@ def changed(settings: Settings, **sections: dict[str, Any]) -> Settings:
 def settings(store_settings: Settings) -> Settings:
     return changed(
         store_settings,
-        server={"port": 0},
+        server={"port": 0, "node_id": "web"},
         match={"snapshot_interval_seconds": 0.5, "snapshot_idle_seconds": 0.2},
     )
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import resource
-import signal
 import sys
 
 from benchmarks.calibration import calibrate
+from benchmarks.processes import prepare
 from benchmarks.report import Report
 
 GROUPS = ("state", "server")
@@ -25,9 +24,7 @@ def main() -> int:
     unknown = set(options.groups) - set(GROUPS)
     if unknown:
         parser.error(f"no such group: {', '.join(sorted(unknown))}; there are: {', '.join(GROUPS)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every `finally` runs
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    prepare()
 
     before = calibrate()
     print(f"calibration: {before:.0f} ns per step; the last column is in multiples of that")

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from loadtests.run import running_server, stop
+from benchmarks.processes import cores, cpu_seconds, ending, move_stores, pinned
+from loadtests.run import running_server
 
 if TYPE_CHECKING:
     from benchmarks.report import Report
@@ -41,43 +42,20 @@ class Window:
     bytes: int
 
 
-def cores() -> tuple[str | None, str | None]:
-    """One core for the server, another for the clients, if there are two."""
-    usable = sorted(os.sched_getaffinity(0))
-    return (str(usable[0]), str(usable[1])) if len(usable) > 1 else (None, None)
-
-
-def move_stores(server: psutil.Process) -> None:
-    """The embedded stores inherit the server's core; in production they are elsewhere, so they go to the other one."""
-    core = cores()[1]
-    if core is not None:
-        for child in server.children(recursive=True):
-            child.cpu_affinity([int(core)])
-
-
-def cpu_seconds(process: psutil.Process) -> float:
-    """User and system time of the process."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
-
-
 def observe(server: psutil.Process, url: str, secret: str, rates: list[float], **options: Any) -> list[Window]:
     """Let clients play, at each rate in turn, and read the server's CPU time at both ends of their windows."""
-    core = cores()[1]
-    command = ["taskset", "--cpu-list", core] if core else []
-    command += [sys.executable, "-m", "benchmarks.clients", "--url", url, "--secret", secret]
+    command = [sys.executable, "-m", "benchmarks.clients", "--url", url, "--secret", secret]
     command += ["--rates", *(str(rate) for rate in rates)]
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
-    clients = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    try:
+    clients = subprocess.Popen(pinned(command, cores()[1]), stdout=subprocess.PIPE, text=True, env=environment)
+    playing = len(rates) * (options["seconds"] + options["warm_up"])
+    with ending(clients, at_most_seconds=playing + GRACE_SECONDS):
         assert clients.stdout is not None  # noqa: S101 - asked for above
         marks = [(json.loads(line), cpu_seconds(server)) for line in clients.stdout]
         if clients.wait(GRACE_SECONDS) != 0 or len(marks) != 2 * len(rates):
             raise RuntimeError("the clients failed: see above")
-    finally:
-        stop(clients, 5)
     return [
         Window(
             seconds=last["at"] - first["at"],

@@ -15,7 +15,7 @@ import uvloop
 from aiohttp import WSMsgType, web
 from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
 
-from benchmarks.peers.swarm import TICK_SECONDS, Body, Room
+from benchmarks.peers.swarm import TICK_SECONDS, Body, Room, is_still
 
 ROOMS: dict[str, BareRoom] = {}
 
@@ -33,11 +33,12 @@ def websocket_frame(payload: bytes) -> bytes:
 class BareRoom(Room):
     """A room that ticks by itself; its keys are transports."""
 
-    def __init__(self) -> None:
+    def __init__(self, still: bool) -> None:
         super().__init__()
         self.loop = asyncio.get_running_loop()
         self.due = self.loop.time()
-        self.run()
+        if not still:
+            self.run()
 
     def run(self) -> None:
         """One tick, and the next one in its time."""
@@ -77,9 +78,9 @@ class CallbackResponse(web.WebSocketResponse):
 
     def _post_start(self, request: Any, protocol: str | None, writer: Any) -> None:
         self._ws_protocol, self._writer = protocol, writer
-        name = request.match_info["room"]
+        name = request.path
         queue = CallbackQueue(request._protocol, 65_536, loop=asyncio.get_running_loop())
-        queue.room = ROOMS[name] if name in ROOMS else ROOMS.setdefault(name, BareRoom())
+        queue.room = ROOMS[name] if name in ROOMS else ROOMS.setdefault(name, BareRoom(is_still(name)))
         queue.body = queue.room.bodies[request.transport] = Body()
         self._reader = queue
         self._parser = WebSocketReader(queue, 65_536, compress=False, decode_text=True)
@@ -94,7 +95,7 @@ async def endpoint(request: web.Request) -> web.WebSocketResponse:
     transport = request.transport
     async for _ in connection:
         pass
-    ROOMS[request.match_info["room"]].bodies.pop(transport, None)
+    ROOMS[request.path].bodies.pop(transport, None)
     return connection
 
 
@@ -102,7 +103,7 @@ def main() -> None:
     """Serve on the port given."""
     uvloop.install()
     app = web.Application()
-    app.router.add_get("/r/{room}", endpoint)
+    app.router.add_get("/{world}/{room}", endpoint)
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)
 
 

@@ -9,7 +9,7 @@ import msgpack
 import uvloop
 from aiohttp import WSMsgType, web
 
-from benchmarks.peers.swarm import TICK_SECONDS, Body, Room
+from benchmarks.peers.swarm import TICK_SECONDS, Body, Room, is_still
 
 ROOMS: dict[str, Room] = {}
 TASKS: set[asyncio.Task[None]] = set()
@@ -34,12 +34,12 @@ async def endpoint(request: web.Request) -> web.WebSocketResponse:
     """One client."""
     connection = web.WebSocketResponse(compress=False)
     await connection.prepare(request)
-    name = request.match_info["room"]
+    name = request.path
     room = ROOMS.get(name)
     if room is None:
         room = ROOMS[name] = Room()
-        task = asyncio.create_task(run_room(room))
-        TASKS.add(task)
+        if not is_still(name):
+            TASKS.add(asyncio.create_task(run_room(room)))
     body = room.bodies[connection] = Body()
     async for message in connection:
         if message.type is WSMsgType.BINARY:
@@ -57,7 +57,7 @@ def main() -> None:
     """Serve on the port given."""
     uvloop.install()
     app = web.Application()
-    app.router.add_get("/r/{room}", endpoint)
+    app.router.add_get("/{world}/{room}", endpoint)
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None, handle_signals=True)
 
 

@@ -10,7 +10,7 @@ import msgpack
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
-from benchmarks.peers.swarm import TICK_SECONDS, Body, Room
+from benchmarks.peers.swarm import TICK_SECONDS, Body, Room, is_still
 
 ROOMS: dict[str, PicoRoom] = {}
 
@@ -18,11 +18,12 @@ ROOMS: dict[str, PicoRoom] = {}
 class PicoRoom(Room):
     """A room that ticks by itself; its keys are picows's transports."""
 
-    def __init__(self) -> None:
+    def __init__(self, still: bool) -> None:
         super().__init__()
         self.loop = asyncio.get_running_loop()
         self.due = self.loop.time()
-        self.run()
+        if not still:
+            self.run()
 
     def run(self) -> None:
         """One tick, and the next one in its time."""
@@ -46,7 +47,7 @@ class Listener(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         name = self.room_name
-        self.room = ROOMS[name] if name in ROOMS else ROOMS.setdefault(name, PicoRoom())
+        self.room = ROOMS[name] if name in ROOMS else ROOMS.setdefault(name, PicoRoom(is_still(name)))
         self.body = self.room.bodies[transport] = Body()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -67,7 +68,7 @@ async def serve() -> None:
     """Serve on the port given."""
 
     def listener(request: WSUpgradeRequest) -> Listener:
-        return Listener(request.path.decode().rpartition("/")[2])
+        return Listener(request.path.decode())
 
     server = await ws_create_server(listener, "127.0.0.1", int(sys.argv[1]))
     await server.serve_forever()

@@ -11,7 +11,7 @@ import socketio
 import uvloop
 from aiohttp import web
 
-from benchmarks.peers.swarm import TICK_SECONDS, Body, Room
+from benchmarks.peers.swarm import TICK_SECONDS, Body, Room, is_still
 
 sio = socketio.AsyncServer(async_mode="aiohttp", transports=["websocket"])
 ROOMS: dict[str, Room] = {}
@@ -37,7 +37,8 @@ async def connect(sid: str, environ: dict[str, Any]) -> None:
     room = ROOMS.get(name)
     if room is None:
         room = ROOMS[name] = Room()
-        TASKS.add(sio.start_background_task(run_room, name, room))
+        if not is_still(name):
+            TASKS.add(sio.start_background_task(run_room, name, room))
     body = room.bodies[sid] = Body()
     WHERE[sid] = (name, body)
     await sio.enter_room(sid, name)

@@ -43,3 +43,8 @@ class Room:
         """The frame: hundredths as integers, like a quantized field."""
         bodies = [[round(body.x * 100), round(body.y * 100), body.mark] for body in self.bodies.values()]
         return [0, self.tick, bodies]
+
+
+def is_still(name: str) -> bool:
+    """Rooms in which nothing happens have this name."""
+    return name.startswith("/lounge")

@@ -5,13 +5,14 @@ import { WebSocketServer } from "ws";
 const SIZE = 1000, SPEED = 5, TICK_MS = 50;
 const rooms = new Map();
 
-function makeRoom() {
+function makeRoom(still) {
   const room = { tick: 0, bodies: new Map() };
   const send = (message) => {
     const payload = pack(message);
     for (const client of room.bodies.keys()) client.send(payload, { binary: true });
   };
   room.send = send;
+  if (still) return room;
   setInterval(() => {
     room.tick++;
     const state = [];
@@ -29,7 +30,7 @@ const server = new WebSocketServer({ host: "127.0.0.1", port: Number(process.arg
 server.on("connection", (client, request) => {
   const name = request.url;
   let room = rooms.get(name);
-  if (!room) rooms.set(name, (room = makeRoom()));
+  if (!room) rooms.set(name, (room = makeRoom(name.startsWith("/lounge"))));
   const body = { x: Math.random() * SIZE, y: Math.random() * SIZE, dx: 1, dy: 0.5, mark: 0 };
   room.bodies.set(client, body);
   client.on("message", (data) => {

@@ -1,0 +1,98 @@
+"""Cases of this server alone: idle matches, workers, spectators through an edge."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from benchmarks.peers.measure import Phase, Row, Server, Window, drive, running
+from benchmarks.peers.servers import GAMESERVER, SETTINGS, Peer, create_matches, entry, workers
+from benchmarks.processes import cores, cpu_seconds, memory_bytes, pin
+
+STILL, DESERTED = "no ticks", "20 ticks/s with nobody in them"
+ONE, TWO, TWO_EDGES = "1 worker", "2 workers, players at their owner", "2 workers, half of the players through an edge"
+SPECTATORS = ("0 spectators", "10 spectators", "1,000 spectators")
+MATCHES = 5_000
+IDLE_SECONDS = 10.0  # at least: a few per cent of a core are told badly by less
+SETTLE_SECONDS = 12.0  # each new match is saved once, and once more when it has been quiet
+WORKERS_CLIENTS = 800
+PLAYERS = 10
+
+
+def node(name: str, *arguments: str) -> Peer:
+    """This server, started in one way or another."""
+    return Peer(name, "gs", (*GAMESERVER, *arguments), environment=SETTINGS)
+
+
+def variants() -> dict[str, Peer]:
+    """The rows of the cases here; what is special about each is in the case."""
+    alone = {name: node(name) for name in (STILL, DESERTED)}
+    return alone | {ONE: node(ONE)} | {name: node(name, "--workers", "2") for name in (TWO, TWO_EDGES, *SPECTATORS)}
+
+
+def idle_matches(peer: Peer, seconds: float) -> Row:
+    """Matches that nobody is in, a while after they were made."""
+    with running(peer) as server:
+        before = memory_bytes(server.process)
+        create_matches(server.port, "still" if peer.name == STILL else "deserted", MATCHES)
+        time.sleep(SETTLE_SECONDS)
+        cpu, at = cpu_seconds(server.process), time.perf_counter()
+        time.sleep(max(seconds, IDLE_SECONDS))
+        used, took = cpu_seconds(server.process) - cpu, time.perf_counter() - at
+        rss = memory_bytes(server.process)
+    return {"cpu": used / took, "kb": (rss - before) / MATCHES / 1000}
+
+
+def spread(server: Server, count: int) -> list[int]:
+    """Each worker to a core of its own, the supervisor and the stores to the other one; their ports."""
+    if count == 1:
+        return [server.port]
+    found = workers(server.process, count)
+    known = {process.pid for process in found.values()}
+    for process in (server.process, *server.process.children(recursive=True)):
+        if process.pid not in known:
+            pin(process, cores()[1])
+    for core, process in zip(cores(), found.values(), strict=False):
+        pin(process, core)
+    server.counted = list(found.values())
+    server.stores = [child for child in server.process.children(recursive=True) if child.pid not in known]
+    return list(found)
+
+
+def workers_case(peer: Peer, seconds: float) -> Row:
+    """The same load; the matches are made on the workers in turn, the players go to their owner or to any worker."""
+    count = 1 if peer.name == ONE else 2
+    with running(peer) as server:
+        ports = spread(server, count)
+        who = []
+        for place, port in enumerate(ports):
+            for number, match in enumerate(create_matches(port, "swarm", WORKERS_CLIENTS // PLAYERS // count)):
+                for player in range(PLAYERS):
+                    through = ports[player % count] if peer.name == TWO_EDGES else port
+                    who.append(entry(through, "match", match, f"peer-{place}-{number}-{player}"))
+        (window,) = drive(server, peer.protocol, who, [Phase("play", 10, seconds)])
+    frames = window.counts["frames"]
+    return _shared(window) | {
+        "cpu_us": window.server_cpu / max(1, frames) * 1e6,
+        "busiest": max(window.cpu) / window.seconds,
+        "delivered": frames / (len(who) * 20 * window.seconds),
+    }
+
+
+def spectators_case(peer: Peer, seconds: float) -> Row:
+    """Ten players at the owner, the spectators of their match at the other worker."""
+    count = int(re.sub(r"\D", "", peer.name))
+    with running(peer) as server:
+        owner, edge = spread(server, 2)
+        (match,) = create_matches(owner, "swarm", 1)
+        who = [entry(owner, "match", match, f"peer-{player}") for player in range(PLAYERS)]
+        who += [entry(edge, "watch", match, f"watcher-{number}") for number in range(count)]
+        (window,) = drive(server, peer.protocol, who, [Phase("play", 10, seconds)])
+    owner_cpu, edge_cpu = (used / window.seconds for used in window.cpu)
+    frames = window.counts["frames"] / window.seconds - PLAYERS * 20
+    return _shared(window) | {"spectators": count, "owner": owner_cpu, "edge": edge_cpu, "rate": max(0.0, frames)}
+
+
+def _shared(window: Window) -> Row:
+    others = window.others_cpu / window.seconds
+    return {"p50_ms": window.p50_ms, "p99_ms": window.p99_ms, "bench_busy": window.bench_busy, "others": others}

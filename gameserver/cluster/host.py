@@ -260,8 +260,8 @@ class Host:
             placed = await self.crossing.place("create" if kind == "create" else "find", name, options or {}, user)
             return await self._join_match(placed["match"], user, receiver, request, spectate=spectate, resume=None)
         if kind == "create":
-            return self.create_match(name, options).join(user, receiver, request, spectate=spectate)
-        return self._join_or_create(name, options or {}, user, receiver, request, spectate=spectate)
+            return await self._join_new(name, options, user, receiver, request, spectate=spectate)
+        return await self._join_or_create(name, options or {}, user, receiver, request, spectate=spectate)
 
     async def _join_match(
         self, match_id: str, user: User, receiver: Receiver, request: int, *, spectate: bool, resume: Resume | None
@@ -304,7 +304,23 @@ class Host:
             return self.get(match_id).info()
         return await self.crossing.info(match_id)
 
-    def _join_or_create(
+    async def _join_new(
+        self,
+        game_name: str,
+        options: dict[str, Any] | None,
+        user: User,
+        receiver: Receiver,
+        request: int,
+        *,
+        spectate: bool,
+    ) -> Member:
+        """In a match of one's own; when the answer leaves, others may be told its id."""
+        hosted = self.create_match(game_name, options)
+        hosted.reserve(user.id, RESERVATION_SECONDS)
+        await self._known_to_all(hosted)
+        return hosted.join(user, receiver, request, spectate=spectate)
+
+    async def _join_or_create(
         self, game_name: str, options: dict[str, Any], user: User, receiver: Receiver, request: int, *, spectate: bool
     ) -> Member:
         refused: set[str] = set()
@@ -316,7 +332,7 @@ class Host:
                 return hosted.join(user, receiver, request, spectate=spectate)
             except (MatchFull, MatchEnded, MatchMoved, JoinRefused):
                 refused.add(hosted.match_id)
-        return self.create_match(game_name, options).join(user, receiver, request, spectate=spectate)
+        return await self._join_new(game_name, options, user, receiver, request, spectate=spectate)
 
     async def find_or_create(self, game_name: str, options: dict[str, Any], user: User) -> HostedMatch:
         """A match of this game with these options that has a seat for the user, which is kept for a moment.

@@ -94,7 +94,7 @@ class EdgeLink:
     def __init__(self, fan: EdgeFan, edge: str) -> None:
         self.fan = fan
         self.edge = edge
-        self.serial = 0
+        self.serial = fan.owner.serials_until
         self.watchers = 0
         self.seats: dict[int, EdgeSeat] = {}
         self.by_session: dict[str, EdgeSeat] = {}
@@ -170,7 +170,7 @@ class EdgeFan:
     def __init__(self, owner: Owners, hosted: HostedMatch) -> None:
         self.owner = owner
         self.hosted = hosted
-        self.serial = 0
+        self.serial = owner.serials_until
         self.version = hosted.recent.version
         self.events_total = 0
         self.links: dict[str, EdgeLink] = {}
@@ -183,6 +183,7 @@ class EdgeFan:
 
     def drop(self, link: EdgeLink) -> None:
         """Nothing is carried by that edge any more."""
+        self.owner.serials_until = max(self.owner.serials_until, self.serial, link.serial)
         if self.links.get(link.edge) is link:
             del self.links[link.edge]
         if not self.links and self.hosted.edges is self:
@@ -258,6 +259,8 @@ class Owners:
         self.prefix = prefix
         self.address = ""
         """Where this node can be reached directly; empty: not known."""
+        self.serials_until = 0
+        """As high as any number that was ever used: an edge that was given up and comes back must not see them anew."""
         self._bus = bus
         self._clock = clock
         self._find = find

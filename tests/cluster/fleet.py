@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from gameserver.cluster import ClusterNode, GameRegistry, LoopClock, NoEffects, Surroundings
@@ -14,12 +15,14 @@ from tests.simulation.memory_journal import MemoryJournal, MemoryServer
 
 
 class Switch:
-    """A way to the store that can be cut."""
+    """A way to the store that can be cut, or long."""
 
     def __init__(self) -> None:
         self.cut = False
+        self.seconds = 0.0
 
     async def request(self) -> None:
+        await asyncio.sleep(self.seconds)
         if self.cut:
             raise StoreUnavailable("cut")
 

@@ -67,6 +67,7 @@ async def test_what_was_done_is_answered_and_what_was_queued_goes_along(fleet: t
     match_id = member.hosted.match_id
     member.receive(1, "urgent", [1], quiet=False)
     member.receive(2, "later", [2], quiet=False)  # waits for its batch
+    a.link.seconds = 0.02
     leaving = asyncio.create_task(a.handover.hand_over(member.hosted, 2.0))
     await eventually(lambda: member.hosted.leaving)
     member.receive(3, "urgent", [3], quiet=False)  # too late for this node, and nobody says that it was done
@@ -88,6 +89,7 @@ async def test_without_the_store_the_match_stays_and_does_what_came_in_meanwhile
     member, receiver = await enter(a)
     await eventually(lambda: a.writer.token(member.hosted.match_id))
     a.link.cut = True
+    a.link.seconds = 0.02
     leaving = asyncio.create_task(a.handover.hand_over(member.hosted, 0.5))
     await asyncio.sleep(0.05)
     assert member.hosted.leaving
@@ -105,6 +107,7 @@ async def test_without_the_store_the_match_stays_and_does_what_came_in_meanwhile
 async def test_who_asks_while_it_leaves_gets_it_back(fleet: tuple[FleetNode, FleetNode]) -> None:
     a, _ = fleet
     member, _ = await enter(a)
+    a.link.seconds = 0.02
     leaving = asyncio.create_task(a.handover.hand_over(member.hosted, 2.0))
     await eventually(lambda: member.hosted.leaving)
     again, _ = await enter(a, member.hosted.match_id)

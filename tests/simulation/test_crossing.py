@@ -294,6 +294,30 @@ def test_an_edge_dies_and_its_players_seats_are_held() -> None:
     run_virtually(main)
 
 
+def test_an_edge_that_was_given_up_comes_back() -> None:
+    """It was silent for so long that the owner forgot it; its numbers are not begun anew, or nothing would be new."""
+
+    async def main() -> None:
+        world, _, edge, hosted = await two_nodes(Ticking)
+        ben = await edge.client("ben", hosted.match_id)
+        for number in range(50):
+            ben.act("shout" if number % 5 == 0 else "put", number)
+            await asyncio.sleep(0.02)
+        world.loss = 1.0
+        await eventually(lambda: not hosted.match.players["ben"].connected, 7.0)
+        world.loss = 0.0
+        ben.act("put", 50)
+        await eventually(lambda: hosted.match.players["ben"].connected, 3.0)
+        await settled(world, hosted)
+        ben.check_exactly_once(hosted)
+        assert len(hosted.match.game.bags["ben"].done) == 51
+        ben.check_mirror(hosted)
+        assert not ben.closed
+        await world.stop()
+
+    run_virtually(main)
+
+
 def test_coming_back_over_another_node_continues_without_a_full_state() -> None:
     async def main() -> None:
         world, owner, edge, hosted = await two_nodes(Ledger)

@@ -27,24 +27,29 @@ class Changes:
         self.audiences: dict[int, Node] = {}  # nodes whose own audience or owner was set
         self.members: dict[str, dict[str, bool]] = {}  # group → viewer → was a member
         entities = self.entities
+        node: Any = None
+        fields: dict[Any, Any] | None = None
         for entry in log:
-            node = entry[0]
-            if isinstance(node, Entity):
-                if node._id > flushed_id or node._tree is None:
-                    continue  # a new node is sent whole, a gone one not at all
-                what = entry[1]
-                if what.__class__ is AudienceChange:
-                    self.audiences[node._id] = node
-                    if what is OWNER:
-                        self.owners.setdefault(node._id, (node, entry[2]))
-                    continue
-                known = entities.get(node._id)
-                if known is None:
-                    entities[node._id] = (node, {what: entry[2]})
-                else:
-                    known[1].setdefault(what, entry[2])
-            else:
-                self._fold(entry, flushed_id)
+            if entry[0] is not node:  # writes to one entity mostly come together
+                node = entry[0]
+                fields = None
+                if isinstance(node, Entity) and node._id <= flushed_id and node._tree is not None:
+                    # Others are not looked at: a new node is sent whole, a gone one not at all.
+                    known = entities.get(node._id)
+                    if known is None:
+                        known = entities[node._id] = (node, {})
+                    fields = known[1]
+            if fields is None:
+                if not isinstance(node, Entity):
+                    self._fold(entry, flushed_id)
+                continue
+            what = entry[1]
+            if what.__class__ is AudienceChange:
+                self.audiences[node._id] = node
+                if what is OWNER:
+                    self.owners.setdefault(node._id, (node, entry[2]))
+            elif what not in fields:
+                fields[what] = entry[2]
 
     def _fold(self, entry: LogEntry, flushed_id: int) -> None:
         node = entry[0]

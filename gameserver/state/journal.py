@@ -26,17 +26,10 @@ if TYPE_CHECKING:
     from gameserver.state.tree import Tree
 
 
-def journal_ops(tree: Tree, changes: Changes) -> list[Any]:
-    """Everything that changed since the last flush."""
+def journal_ops(tree: Tree, changes: Changes, entity_rows: list[list[Any]]) -> list[Any]:
+    """Everything that changed since the last flush; what did in entities is given (see `PatchEncoder`)."""
     ops: list[Any] = [["class", cls.__name__, list(fields_of(cls))] for cls in tree.new_classes]
-    for entity, fields in changes.entities.values():
-        op: list[Any] = [entity._id]
-        for field, old in fields.items():
-            new = getattr(entity, field.name)
-            if not same(old, new):
-                op += (field.number, _value(tree, new))
-        if len(op) > 1:
-            ops.append(op)
+    ops += entity_rows
     for map_, keys in changes.maps.values():
         _map(tree, map_, keys, changes.reinserted.get(map_._id, set()), ops)
     for list_, splices in changes.lists.values():
@@ -51,7 +44,8 @@ def journal_ops(tree: Tree, changes: Changes) -> list[Any]:
     return ops
 
 
-def _value(tree: Tree, value: Any) -> Any:
+def journal_value(tree: Tree, value: Any) -> Any:
+    """A value as in a dump; a node that was there before is its id alone."""
     if not isinstance(value, Node):
         return value
     return [value._id] if value._id <= tree.flushed_id else dump_node(tree, value, known_id=tree.flushed_id)
@@ -66,9 +60,9 @@ def _map(tree: Tree, map_: Map[Any, Any], keys: dict[Any, Any], taken: set[Any],
     op: list[Any] = [map_._id]
     for key in kept:
         if not same(keys[key], map_[key]):
-            op += (key, _value(tree, map_[key]))
+            op += (key, journal_value(tree, map_[key]))
     for key in added:
-        op += (key, _value(tree, map_[key]))
+        op += (key, journal_value(tree, map_[key]))
     if removed:
         op.append(removed)
     if len(op) > 1:
@@ -80,7 +74,7 @@ def _list(tree: Tree, list_: List[Any], splices: list[Splice]) -> list[Any]:
     if all(len(removed) == 1 == len(inserted) for _, removed, inserted in splices):
         op: list[Any] = [list_._id]
         for index in dict.fromkeys(start for start, _, _ in splices):
-            op += (index, _value(tree, now[index]))
+            op += (index, journal_value(tree, now[index]))
         return op
     put_in = [v._id for _, _, inserted in splices for v in inserted if isinstance(v, Node)]
     if len(put_in) != len(set(put_in)) or sum(len(s[2]) for s in splices) >= max(len(now), 1):
@@ -89,7 +83,7 @@ def _list(tree: Tree, list_: List[Any], splices: list[Splice]) -> list[Any]:
     structural = []
     for start, removed, inserted in splices:
         # A node that a later splice takes out again may be nowhere any more: anything can stand for it.
-        values = [None if isinstance(v, Node) and v._parent is not list_ else _value(tree, v) for v in inserted]
+        values = [None if isinstance(v, Node) and v._parent is not list_ else journal_value(tree, v) for v in inserted]
         structural.append([start, len(removed), *values])
     return [list_._id, structural]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gameserver.state.changes import Changes, Splice
 from gameserver.state.containers import List, Map
 from gameserver.state.entity import Entity, Field, Visibility
-from gameserver.state.journal import journal_ops
+from gameserver.state.journal import journal_ops, journal_value
 from gameserver.state.literal import (
     ENCODER,
     Literal,
@@ -26,7 +26,7 @@ from gameserver.state.literal import (
     quantize,
     same,
 )
-from gameserver.state.node import EVERYONE, MISSING, Node, Scope, Where
+from gameserver.state.node import EVERYONE, INT_MAX, INT_MIN, MISSING, Node, Scope, Where
 from gameserver.state.transitions import Transitions, depth_of
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ EMPTY_PATCH: Final = Patch()
 
 def encode_patch(tree: Tree, *, journal: bool) -> Patch:
     """The patch for everything in the tree's log."""
-    encoder = PatchEncoder(tree)
-    return encoder.encode(journal_ops(tree, encoder.changes) if journal else None)
+    return PatchEncoder(tree).encode(journal=journal)
 
 
 class PatchEncoder:
@@ -75,11 +74,10 @@ class PatchEncoder:
         self.old_members = self._old_members()
         self.old_viewers = self.old_members.get("*viewers", tree.viewers.members)
 
-    def encode(self, journal: list[Any] | None) -> Patch:
+    def encode(self, *, journal: bool) -> Patch:
         for cls in self.tree.new_classes:
             self.segments[EVERYONE].loose.append(["schema", self.tree.class_number(cls), class_definition(cls)])
-        for entity, fields in self.changes.entities.values():
-            self._entity(entity, fields)
+        rows = self._entities()
         for map_, keys in self.changes.maps.values():
             self._map(map_, keys)
         for list_, splices in self.changes.lists.values():
@@ -87,7 +85,7 @@ class PatchEncoder:
         self._gone()
         if self.changes.members or self.changes.owners or self.tree.rescoped:
             Transitions(self).run()
-        return self._finish(journal)
+        return self._finish(journal_ops(self.tree, self.changes, rows) if journal else None)
 
     def _finish(self, journal: list[Any] | None) -> Patch:
         everyone = self.segments.pop(EVERYONE).encode()
@@ -143,22 +141,46 @@ class PatchEncoder:
             found = self.segments[scope] = Segment()
         return found
 
-    def _entity(self, entity: Entity, fields: dict[Field, Any]) -> None:
-        scope = entity._scope
-        op: list[Any] = []
-        for f, old in fields.items():
-            new = getattr(entity, f.name)
-            if f.special:
-                self._special_field(entity, f, old, new)
-                continue
-            if f.step is not None:
-                old, new = quantize(old, f.step), quantize(new, f.step)
-            if old == new and same(old, new):
-                continue
-            op.append(f.number)
-            op.append(new)
-        if op and scope is not None:
-            self.segment(scope).set_all(entity._id, op)
+    def _entities(self) -> list[list[Any]]:
+        """Changed fields, in one walk for clients and for the journal: what it gets are the exact values, and all.
+
+        This is what nearly all ticks consist of, so `same` and `quantize` are written out for values that are no nodes.
+        """
+        rows: list[list[Any]] = []
+        for entity, fields in self.changes.entities.values():
+            op: list[Any] = [entity._id]
+            row: list[Any] = [entity._id]
+            for f, old in fields.items():
+                new = getattr(entity, f.name)
+                if new is old:
+                    continue
+                if f.special:
+                    if not same(old, new):
+                        row += (f.number, journal_value(self.tree, new))
+                    self._special_field(entity, f, old, new)
+                    continue
+                if (old == new or new != new) and same(old, new):
+                    continue
+                row.append(f.number)
+                row.append(new)
+                step = f.step
+                if step is not None:
+                    try:
+                        was, units = round(old / step), round(new / step)
+                    except (ValueError, OverflowError, TypeError):
+                        was, new = quantize(old, step), quantize(new, step)
+                    else:
+                        new = units if INT_MIN <= units <= INT_MAX else new
+                    if was == new and was.__class__ is new.__class__:
+                        continue
+                op.append(f.number)
+                op.append(new)
+            if len(row) > 1:
+                rows.append(row)
+            scope = entity._scope
+            if len(op) > 1 and scope is not None:
+                self.segment(scope).add(op)
+        return rows
 
     def _special_field(self, entity: Entity, f: Field, old: Any, new: Any) -> None:
         """A field that is not for all who see the entity, or may hold a node."""
@@ -317,13 +339,11 @@ class Segment:
             op.append(key)
             op.append(value)
 
-    def set_all(self, node_id: int, op: list[Any]) -> None:
-        """Several places of a node have new values: alternating keys and values."""
-        known = self.changed.get(node_id)
-        if known is None:
-            self.changed[node_id] = [node_id, *op]
-        else:
-            known += op
+    def add(self, op: list[Any]) -> None:
+        """Several places of a node have new values: its id, then alternating keys and values."""
+        known = self.changed.setdefault(op[0], op)
+        if known is not op:
+            known += op[1:]
 
     def set_new(self, node: Node, key: Any, value: Any) -> None:
         """A place of a node that is new to its receivers: goes after all that may bring the node, parents first."""

@@ -7,6 +7,7 @@ the output: at once when `urgent`, otherwise after the wake.
 from __future__ import annotations
 
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -209,13 +210,16 @@ class Match(MatchSeats):
         queue, timers = self.queue, self.timers
         fired = 0
         while self.ended is None:
-            while queue and queue[0].done:
-                queue.popleft()
             timer_us = timers.next_due_us()
-            if queue and queue[0].at_us <= timer_us:
-                if queue[0].at_us > at_us:
+            item = queue[0] if queue else None
+            if item is not None and (item.done or item.at_us <= timer_us):
+                if item.done:
+                    queue.popleft()
+                    continue
+                if item.at_us > at_us:
                     break
-                self.apply_queued(queue.popleft())
+                queue.popleft()
+                self.apply_queued(item)
             elif timer_us <= at_us:
                 if fired >= self.limits.timers_per_wake_max:
                     return
@@ -280,7 +284,7 @@ class Match(MatchSeats):
             epoch=self.epoch,
             time_ms=self.clock_us // 1000,
             patch=patch,
-            applied=[number for pair in self.applied.items() for number in pair],
+            applied=[*chain.from_iterable(self.applied.items())] if self.applied else [],
             events=events,
             gated_events=gated_events,
             acks=self.repeats + self.acks if self.repeats else self.acks,

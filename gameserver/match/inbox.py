@@ -109,12 +109,13 @@ class MatchInbox(MatchCore):
         if kept is None and seq <= session.applied:
             raise SeqTooOld(f"The result of seq {seq} is no longer kept; the last {self.limits.results_kept} are.")
         waiting = None if kept is not None else session.queue[seq - session.applied - 1]
-        if crc != (waiting.crc if waiting is not None else kept[0] if kept is not None else 0):
+        if crc != (waiting.crc if waiting is not None else kept[1] if kept is not None else 0):
             raise SeqReused(f"Seq {seq} was used for another action: every new action takes a new seq.")
         if waiting is not None:
             waiting.quiet = waiting.quiet and quiet
         elif kept is not None:
-            self.repeats.append(kept[1])
+            _, _, version, error, result = kept
+            self.repeats.append(Ack(session.id, seq, version, error, result))
             self.urgent = True
 
     def drain(self, session: Session) -> None:
@@ -129,10 +130,10 @@ class MatchInbox(MatchCore):
         self._apply(item)
 
     def _apply(self, item: Queued) -> None:
-        session, spec, seq = item.session, item.spec, item.seq
+        session, spec = item.session, item.spec
         if item.at_us > self.clock_us:
             self.clock_us = item.at_us
-        error = True
+        error = False
         result: Any
         try:
             if self.ended is not None:
@@ -144,17 +145,22 @@ class MatchInbox(MatchCore):
                 raise RateLimited(f"{spec.name} comes too often: slow down.")
             result = self.call(spec.name, spec.method, (self.game, session.player, *values), returns=True)
             self.failures = 0
-            error = False
             self.counts.actions += 1
         except _OUTCOMES as refused:
             self.counts.refused += 1
-            result = _error_result(refused)
+            error, result = True, _error_result(refused)
         except Exception as failure:  # noqa: BLE001 - author code may raise anything; it is logged and counted
             self.failed(spec.name if spec is not None else "?", failure)
-            result = _error_result(GameCodeError())
+            error, result = True, _error_result(GameCodeError())
+        self._note(item, error, result)
+        if self.ending is not None:
+            self.finish()
+
+    def _note(self, item: Queued, error: bool, result: Any) -> None:
+        """The seq is used up: remember what became of it, and tell whoever wants to know."""
+        session, spec, seq, version = item.session, item.spec, item.seq, self.version + 1
         session.applied = seq
-        ack = Ack(session.id, seq, self.version + 1, error, result)
-        session.results[seq] = (item.crc, ack)
+        session.results[seq] = (seq, item.crc, version, error, result)
         session.results.pop(seq - self.limits.results_kept, None)
         if session.player is not None:
             self.applied[session.player.slot] = seq
@@ -162,9 +168,7 @@ class MatchInbox(MatchCore):
             rate = [spec.name, session.rates.get(spec.name, 0)] if spec is not None and spec.interval_us else None
             self.consumed.append([session.id, seq, item.crc, error, result, rate])
         if not item.quiet or error or seq % self.limits.quiet_ack_every == 0:
-            self.acks.append(ack)
-        if self.ending is not None:
-            self.finish()
+            self.acks.append(Ack(session.id, seq, version, error, result))
 
     def finish(self) -> None:
         """Carry out the end, if one was asked for: a last hook, and an outcome for everything that still waits."""

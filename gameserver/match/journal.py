@@ -15,6 +15,7 @@ Not in it: queued actions (nobody was told that they would last: clients send th
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -22,7 +23,7 @@ import msgspec
 from gameserver.errors import StateError
 from gameserver.match.grid import Grid
 from gameserver.match.player import Player, Session
-from gameserver.match.values import Ack, Effect, EventBatch, Priority
+from gameserver.match.values import Effect, EventBatch, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,7 @@ _encode = msgspec.msgpack.Encoder().encode
 TREE_OPS: Final = 6
 """Where a record has the tree's part."""
 _MISC: Final = ("summary", "topics", "heard", "failures", "tick_failures", "ended", "empty_since_us")
+_misc_of: Final = attrgetter(*_MISC)
 
 
 class Recorder:
@@ -41,7 +43,7 @@ class Recorder:
 
     def __init__(self, match: Match) -> None:
         self._match = match
-        self._misc = {name: getattr(match, name) for name in _MISC}
+        self._misc = _misc_of(match)
         match.timers.take_changes()
         for grid in match.grids.values():
             grid.take_changes()
@@ -68,11 +70,10 @@ class Recorder:
     def _changes(self) -> dict[str, Any] | None:
         match = self._match
         changes: dict[str, Any] = {}
-        for name, before in self._misc.items():
-            now = getattr(match, name)
-            if now is not before and now != before:
-                changes[name] = now
-                self._misc[name] = now
+        misc = _misc_of(match)
+        if misc != self._misc:
+            changes = {name: now for name, now, was in zip(_MISC, misc, self._misc, strict=True) if now != was}
+            self._misc = misc
         timers = match.timers.take_changes()
         if timers is not None:
             changes["timers"] = timers
@@ -80,9 +81,10 @@ class Recorder:
             match.seats_changed = False
             changes["seats"] = [_dump_seat(match, player) for player in match.players.values()]
             changes["held"] = [[session_id, due_us] for session_id, due_us in match.held.items()]
-        grids = [row for _, grid in sorted(match.grids.items()) if (row := grid.take_changes()) is not None]
-        if grids:
-            changes["grids"] = grids
+        if match.grids:
+            grids = [row for _, grid in sorted(match.grids.items()) if (row := grid.take_changes()) is not None]
+            if grids:
+                changes["grids"] = grids
         return changes or None
 
 
@@ -140,7 +142,7 @@ def _consume(match: Match, version: int, row: list[Any]) -> None:
         session.queue.popleft().done = True
     session.applied = seq
     session.received = max(session.received, seq)
-    session.results[seq] = (crc, Ack(session_id, seq, version, error, result))
+    session.results[seq] = (seq, crc, version, error, result)
     session.results.pop(seq - match.limits.results_kept, None)
     if rate is not None:
         session.rates[rate[0]] = rate[1]

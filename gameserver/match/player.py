@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from gameserver.state import SPECTATORS
 
 if TYPE_CHECKING:
     from gameserver.match.actions import ActionSpec
-    from gameserver.match.values import Ack
 
 
 class Player:
@@ -34,8 +34,7 @@ class Player:
         return f"Player({self.id!r}, slot={self.slot})"
 
 
-@dataclass(slots=True, eq=False)
-class Queued:
+class Queued(msgspec.Struct, eq=False):
     """An action that was accepted and waits for its turn."""
 
     session: Session
@@ -49,6 +48,10 @@ class Queued:
     at_us: int
     """When it arrived, in match time."""
     done: bool = False
+
+
+Result = tuple[int, int, int, bool, Any]
+"""What became of an action: seq, checksum of its body, version, whether it failed, its result. Kept by the thousand."""
 
 
 class Session:
@@ -65,8 +68,8 @@ class Session:
         """The highest seq that was accepted."""
         self.applied = 0
         """The highest seq that has an outcome."""
-        self.results: dict[int, tuple[int, Ack]] = {}
-        """Seq → checksum of the body, outcome; for the last ones."""
+        self.results: dict[int, Result] = {}
+        """Seq → outcome, for the last ones."""
         self.queue: deque[Queued] = deque()
         self.rates: dict[str, int] = {}
         """Action → when its bucket is full again, in match time; part of snapshots like all else here."""

@@ -9,7 +9,7 @@ from gameserver.errors import GameCodeError, StateError
 from gameserver.match.grid import Grid
 from gameserver.match.journal import TREE_OPS, apply_record, dump_batch, load_batch
 from gameserver.match.player import Player, Queued, Session
-from gameserver.match.values import Ack, Effect, Priority
+from gameserver.match.values import Effect, Priority
 from gameserver.state import Tree
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def dump_match(match: Match, time_us: int) -> dict[str, Any]:
 
 
 def _dump_session(session: Session) -> list[Any]:
-    results = [[seq, crc, ack.version, ack.error, ack.result] for seq, (crc, ack) in session.results.items()]
-    return [session.id, session.received, session.applied, results, dict(session.rates)]
+    return [session.id, session.received, session.applied, list(session.results.values()), dict(session.rates)]
 
 
 def _dump_queued(item: Queued) -> list[Any]:
@@ -136,9 +135,7 @@ def _load_player(match: Match, row: list[Any]) -> None:
     session = Session(session_id, player.id, player)
     session.received, session.applied = received, applied
     session.rates = dict(rates)
-    session.results = {
-        seq: (crc, Ack(session_id, seq, version, error, result)) for seq, crc, version, error, result in results
-    }
+    session.results = {seq: (seq, crc, version, error, result) for seq, crc, version, error, result in results}
     match.players[player.id] = player
     match.sessions[session_id] = match.session_of[player.id] = session
 

@@ -1,10 +1,15 @@
-"""What goes into a match and what comes out of it: plain values, no behaviour."""
+"""What goes into a match and what comes out of it: plain values, no behaviour.
+
+What is made for every action or flush is a msgspec struct, which is made several times faster than a dataclass.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+
+import msgspec
 
 from gameserver.state import Patch
 
@@ -59,8 +64,7 @@ class MatchLimits:
     """Of a session's quiet actions, every so many are acknowledged all the same."""
 
 
-@dataclass(slots=True)
-class Ack:
+class Ack(msgspec.Struct):
     """The outcome of one consumed `seq`. Cumulative: all lower ones of the session have one too.
 
     `result` is the action's return value or, with `error`, `[code, message, retryable]`.
@@ -73,8 +77,7 @@ class Ack:
     result: Any
 
 
-@dataclass(slots=True)
-class EventBatch:
+class EventBatch(msgspec.Struct):
     """Events for one audience, in the order they were emitted. `receivers`: viewer ids, or None for everyone."""
 
     receivers: frozenset[str] | None
@@ -82,8 +85,7 @@ class EventBatch:
     priority: Priority
 
 
-@dataclass(slots=True)
-class Effect:
+class Effect(msgspec.Struct):
     """What the match asks of the world. `(match, version, index)` is its idempotency key."""
 
     kind: str
@@ -92,20 +94,19 @@ class Effect:
     index: int
 
 
-@dataclass(slots=True)
-class MatchOutput:
+class MatchOutput(msgspec.Struct):
     """One flush. `patch` and `events` may leave at once, the rest waits for the gate, never before its patch."""
 
     version: int
     epoch: int
     time_ms: int
     patch: Patch
-    applied: list[int] = field(default_factory=list)
+    applied: list[int] = []
     """Flat pairs: player slot, the last seq applied for it. For prediction; not an acknowledgement."""
-    events: list[EventBatch] = field(default_factory=list)
-    gated_events: list[EventBatch] = field(default_factory=list)
-    acks: list[Ack] = field(default_factory=list)
-    effects: list[Effect] = field(default_factory=list)
+    events: list[EventBatch] = []
+    gated_events: list[EventBatch] = []
+    acks: list[Ack] = []
+    effects: list[Effect] = []
     ended: str | None = None
     high: bool = False
     """Something in it is HIGH, or somebody has a new seat: journal it at once."""

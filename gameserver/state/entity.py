@@ -79,7 +79,7 @@ def _narrowed(default: Any, visibility: Visibility) -> FieldSpec:
 class Field:
     """One field of an entity class. `number` is its place there and on the wire: public first, server_only last."""
 
-    __slots__ = ("default", "fast", "name", "nodes", "number", "special", "step", "type", "visibility")
+    __slots__ = ("default", "fast", "name", "nodes", "number", "owned", "public", "step", "type", "visibility")
 
     def __init__(self, name: str, spec: FieldSpec, type_: ValueType, number: int) -> None:
         self.name = name
@@ -90,7 +90,8 @@ class Field:
         self.type = type_
         self.fast = type_.fast
         self.nodes = type_.nodes
-        self.special = self.nodes or self.visibility is not Visibility.PUBLIC
+        self.public = self.visibility is Visibility.PUBLIC
+        self.owned = self.visibility is Visibility.OWNER
 
     def make_default(self) -> Any:
         """A fresh default value."""

@@ -8,8 +8,9 @@ drops from the root downwards, so that a parent is always there before what is p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from gameserver.state.changes import Changes, Splice
 from gameserver.state.containers import List, Map
@@ -36,20 +37,18 @@ EMPTY_OPS: Final = b"\x90"
 """An encoded empty array of operations."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """Operations that only these viewers may see."""
 
     receivers: frozenset[str]
     ops: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Patch:
+class Patch(msgspec.Struct, frozen=True):
     """What changed in one flush: encoded arrays of operations, for everyone and for narrower audiences."""
 
     everyone: bytes = EMPTY_OPS
-    parts: list[Part] = field(default_factory=list)
+    parts: list[Part] = []
     journal: list[Any] | None = None
     """The same change for the journal: exact, with all that clients do not see. Plain data."""
 
@@ -71,7 +70,7 @@ class PatchEncoder:
         self.changes = Changes(tree.log, tree.flushed_id)
         self.segments: dict[Scope, Segment] = {EVERYONE: Segment()}
         self.personal: dict[tuple[int, frozenset[str]], list[Any]] = {}
-        self.old_members = self._old_members()
+        self.old_members = self._old_members() if self.changes.members else {}
         self.old_viewers = self.old_members.get("*viewers", tree.viewers.members)
 
     def encode(self, *, journal: bool) -> Patch:
@@ -89,6 +88,8 @@ class PatchEncoder:
 
     def _finish(self, journal: list[Any] | None) -> Patch:
         everyone = self.segments.pop(EVERYONE).encode()
+        if not self.segments and not self.personal:
+            return Patch(everyone, [], journal)
         parts = []
         for scope in sorted(self.segments, key=len):
             receivers = self.receivers(scope)
@@ -154,27 +155,28 @@ class PatchEncoder:
                 new = getattr(entity, f.name)
                 if new is old:
                     continue
-                if f.special:
-                    if not same(old, new):
-                        row += (f.number, journal_value(self.tree, new))
-                    self._special_field(entity, f, old, new)
+                if f.nodes and (isinstance(new, Node) or isinstance(old, Node)):
+                    row += (f.number, journal_value(self.tree, new))
+                    self._node_field(entity, f, old, new)
                     continue
                 if (old == new or new != new) and same(old, new):
                     continue
                 row.append(f.number)
                 row.append(new)
-                step = f.step
-                if step is not None:
+                if f.step is not None:
                     try:
-                        was, units = round(old / step), round(new / step)
+                        old, units = round(old / f.step), round(new / f.step)
                     except (ValueError, OverflowError, TypeError):
-                        was, new = quantize(old, step), quantize(new, step)
+                        old, new = quantize(old, f.step), quantize(new, f.step)
                     else:
                         new = units if INT_MIN <= units <= INT_MAX else new
-                    if was == new and was.__class__ is new.__class__:
+                    if old == new and old.__class__ is new.__class__:
                         continue
-                op.append(f.number)
-                op.append(new)
+                if f.public:
+                    op.append(f.number)
+                    op.append(new)
+                elif f.owned and (scope := self.tree.slot_scope(entity, f)) is not None:
+                    self.segment(scope).set(entity._id, f.number, new)
             if len(row) > 1:
                 rows.append(row)
             scope = entity._scope
@@ -182,18 +184,10 @@ class PatchEncoder:
                 self.segment(scope).add(op)
         return rows
 
-    def _special_field(self, entity: Entity, f: Field, old: Any, new: Any) -> None:
-        """A field that is not for all who see the entity, or may hold a node."""
-        if f.visibility is Visibility.SERVER:
-            return
-        if isinstance(new, Node) or isinstance(old, Node):
+    def _node_field(self, entity: Entity, f: Field, old: Any, new: Any) -> None:
+        """A field that holds or held a node."""
+        if f.visibility is not Visibility.SERVER:
             self._slot(entity, f, f.number, old, new)
-            return
-        if f.step is not None:
-            old, new = quantize(old, f.step), quantize(new, f.step)
-        scope = self.tree.slot_scope(entity, f)
-        if scope is not None and not same(old, new):
-            self.segment(scope).set(entity._id, f.number, new)
 
     def _map(self, map_: Map[Any, Any], keys: dict[Any, Any]) -> None:
         for key, old in keys.items():
@@ -359,8 +353,8 @@ class Segment:
 
     def encode(self) -> bytes:
         """The encoded array of operations."""
-        if not (self.changed or self.structures or self.loose or self.added):
-            return EMPTY_OPS
+        if not (self.structures or self.loose or self.added):
+            return ENCODER.encode([*self.changed.values()]) if self.changed else EMPTY_OPS
         for node_id, structure in self.structures.items():
             self.changed.setdefault(node_id, [node_id]).append(structure)
         added = [op for _, op in sorted(self.added.values(), key=lambda item: item[0])]

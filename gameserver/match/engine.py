@@ -163,13 +163,8 @@ class Match(MatchSeats):
     def _run_ticks(self, at_us: int) -> None:
         hz = self.spec.tick_hz
         number = self.tick_number()
-        last = int(at_us * hz / 1_000_000)
-        last += self._tick_us(last + 1) <= at_us
-        skipped = last - number + 1 - self.spec.cls.catchup_ticks_max
-        if skipped > 0:
-            self.counts.ticks_skipped += skipped
-            number += skipped
-            self.tick_due_us = self._tick_us(number)
+        if self._tick_us(number + 1) <= at_us:  # more than the one that is due
+            number = self._skip_ticks(number, at_us)
         while self.ended is None and self.tick_due_us <= at_us:
             due_us = self.tick_due_us
             number += 1
@@ -177,6 +172,17 @@ class Match(MatchSeats):
             self._run_until(due_us)
             if self.ended is None:
                 self._tick(1 / hz)
+
+    def _skip_ticks(self, number: int, at_us: int) -> int:
+        """Give up the oldest of the ticks that are due if they are more than are caught up with; the first to run."""
+        last = int(at_us * self.spec.tick_hz / 1_000_000)
+        last += self._tick_us(last + 1) <= at_us
+        skipped = last - number + 1 - self.spec.cls.catchup_ticks_max
+        if skipped > 0:
+            self.counts.ticks_skipped += skipped
+            number += skipped
+            self.tick_due_us = self._tick_us(number)
+        return number
 
     def _tick_us(self, number: int) -> int:
         """When a tick is due. Counted from the start and rounded once: 60 ticks are a second."""

@@ -225,7 +225,7 @@ class Match(MatchSeats):
                 if item.at_us > at_us:
                     break
                 queue.popleft()
-                self.apply_queued(item)
+                self.apply(item)
             elif timer_us <= at_us:
                 if fired >= self.limits.timers_per_wake_max:
                     return

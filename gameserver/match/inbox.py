@@ -47,7 +47,7 @@ class MatchInbox(MatchCore):
         self.watchers: dict[str, Session] = {}
         """The sessions of the spectators."""
         self.queue: deque[Queued] = deque()
-        """All that waits, in order of arrival; each session has its own part of it too."""
+        """All that waits, in order of arrival: of each session what it has `received` and is not `applied`."""
         self.batch_due_us = NEVER
         self.applied: dict[int, int] = {}
         self.acks: list[Ack] = []
@@ -86,17 +86,18 @@ class MatchInbox(MatchCore):
             return
         if self.ended is not None:
             raise MatchEnded(f"The match has ended: {self.ended}.")
-        if len(session.queue) >= self.limits.queued_actions_max:
-            raise LimitReached(f"{len(session.queue)} actions wait already: send the same seq again a little later.")
+        waiting = session.received - session.applied
+        if waiting >= self.limits.queued_actions_max:
+            raise LimitReached(f"{waiting} actions wait already: send the same seq again a little later.")
         session.received = seq
         at_us = self.enter(now, wall)
         item = Queued(session, seq, crc, spec, name, args, quiet, at_us)
         if spec is not None and spec.priority is Priority.HIGH:
             self.high = self.urgent = True
-            self.drain(session)
-            self._apply(item)
+            if waiting:
+                self.drain(session)
+            self.apply(item)
             return
-        session.queue.append(item)
         self.queue.append(item)
         if self.batch_due_us == NEVER and not self.spec.tick_hz:
             self.batch_due_us = at_us + self.spec.batch_us
@@ -105,31 +106,32 @@ class MatchInbox(MatchCore):
         """A seq that was seen before gets its outcome again, or will get it in its turn."""
         if seq > session.received:
             raise SeqGap(f"Got seq {seq} where {session.received + 1} is next: send that one first.")
-        kept = session.results.get(seq)
+        kept = session.outcome(seq, self.limits.results_kept)
         if kept is None and seq <= session.applied:
             raise SeqTooOld(f"The result of seq {seq} is no longer kept; the last {self.limits.results_kept} are.")
-        waiting = None if kept is not None else session.queue[seq - session.applied - 1]
-        if crc != (waiting.crc if waiting is not None else kept[1] if kept is not None else 0):
+        waiting = None if kept is not None else next(item for item in self._queued(session) if item.seq == seq)
+        if crc != (waiting.crc if waiting is not None else kept[0] if kept is not None else 0):
             raise SeqReused(f"Seq {seq} was used for another action: every new action takes a new seq.")
         if waiting is not None:
             waiting.quiet = waiting.quiet and quiet
         elif kept is not None:
-            _, _, version, error, result = kept
+            _, version, error, result = kept
             self.repeats.append(Ack(session.id, seq, version, error, result))
             self.urgent = True
 
+    def _queued(self, session: Session) -> list[Queued]:
+        """What a session has waiting, in order."""
+        return [item for item in self.queue if item.session is session and not item.done]
+
     def drain(self, session: Session) -> None:
         """Apply what a session has queued, ahead of the others'."""
-        while session.queue:
-            self.apply_queued(session.queue[0])
+        for item in self._queued(session):
+            if not item.done:  # the one before may have ended the match, which settles all that waits
+                self.apply(item)
 
-    def apply_queued(self, item: Queued) -> None:
-        """Apply the oldest queued action of its session."""
+    def apply(self, item: Queued) -> None:
+        """Apply the next action of its session."""
         item.done = True
-        item.session.queue.popleft()
-        self._apply(item)
-
-    def _apply(self, item: Queued) -> None:
         session, spec = item.session, item.spec
         if item.at_us > self.clock_us:
             self.clock_us = item.at_us
@@ -159,9 +161,7 @@ class MatchInbox(MatchCore):
     def _note(self, item: Queued, error: bool, result: Any) -> None:
         """The seq is used up: remember what became of it, and tell whoever wants to know."""
         session, spec, seq, version = item.session, item.spec, item.seq, self.version + 1
-        session.applied = seq
-        session.results[seq] = (seq, item.crc, version, error, result)
-        session.results.pop(seq - self.limits.results_kept, None)
+        session.settle(seq, (item.crc, version, error, result), self.limits.results_kept)
         if session.player is not None:
             self.applied[session.player.slot] = seq
         if self.journaling:
@@ -183,7 +183,7 @@ class MatchInbox(MatchCore):
         waiting, self.queue = self.queue, deque()
         for item in waiting:
             if not item.done:
-                self.apply_queued(item)
+                self.apply(item)
         self.batch_due_us = NEVER
 
     def player_of(self, session: Session) -> Player:

@@ -15,6 +15,7 @@ Not in it: queued actions (nobody was told that they would last: clients send th
 
 from __future__ import annotations
 
+from collections import deque
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -138,12 +139,10 @@ def _consume(match: Match, version: int, row: list[Any]) -> None:
     session = match.sessions.get(session_id)
     if session is None:
         return  # it left in the same flush
-    while session.queue and session.queue[0].seq <= seq:
-        session.queue.popleft().done = True
-    session.applied = seq
+    if match.queue:
+        match.queue = deque(item for item in match.queue if item.session is not session or item.seq > seq)
     session.received = max(session.received, seq)
-    session.results[seq] = (seq, crc, version, error, result)
-    session.results.pop(seq - match.limits.results_kept, None)
+    session.settle(seq, (crc, version, error, result), match.limits.results_kept)
     if rate is not None:
         session.rates[rate[0]] = rate[1]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -50,14 +50,16 @@ class Queued(msgspec.Struct, eq=False):
     done: bool = False
 
 
-Result = tuple[int, int, int, bool, Any]
-"""What became of an action: seq, checksum of its body, version, whether it failed, its result. Kept by the thousand."""
+Outcome = tuple[int, int, bool, Any]
+"""What became of an action: checksum of its body, version, whether it failed, its result."""
+_CRC_BITS: Final = 32
+_VERSION_MAX: Final = 2**31 - 1
 
 
 class Session:
     """One user's presence in the match: the numbering of their actions and the outcomes that can still be asked for."""
 
-    __slots__ = ("applied", "id", "player", "queue", "rates", "received", "replaced", "results", "user")
+    __slots__ = ("_outcomes", "applied", "id", "player", "rates", "received", "replaced", "user")
 
     def __init__(self, id: str, user: str, player: Player | None) -> None:
         self.id = id
@@ -68,9 +70,9 @@ class Session:
         """The highest seq that was accepted."""
         self.applied = 0
         """The highest seq that has an outcome."""
-        self.results: dict[int, Result] = {}
-        """Seq → outcome, for the last ones."""
-        self.queue: deque[Queued] = deque()
+        # The outcomes of the last ones, in a ring: `seq` has its own at (seq - 1) % kept. There are many: a success
+        # without a result is one integer, version and checksum.
+        self._outcomes: list[int | Outcome | None] = []
         self.rates: dict[str, int] = {}
         """Action → when its bucket is full again, in match time; part of snapshots like all else here."""
         self.replaced: str | None = None
@@ -98,6 +100,36 @@ class Session:
             return False
         self.rates[spec.name] = full_at + spec.interval_us
         return True
+
+    def settle(self, seq: int, outcome: Outcome, kept: int) -> None:
+        """The next seq has its outcome, which can be asked for until `kept` later ones have theirs."""
+        crc, version, error, result = outcome
+        plain = result is None and not error and version <= _VERSION_MAX
+        kept_as = version << _CRC_BITS | crc if plain else outcome
+        if seq > kept:
+            self._outcomes[(seq - 1) % kept] = kept_as
+        else:
+            self._outcomes.append(kept_as)
+        self.applied = seq
+
+    def outcome(self, seq: int, kept: int) -> Outcome | None:
+        """What became of a seq; None if that is not known any more, or not yet."""
+        if not max(0, self.applied - kept) < seq <= self.applied:
+            return None
+        found = self._outcomes[(seq - 1) % kept]
+        return (found & (1 << _CRC_BITS) - 1, found >> _CRC_BITS, False, None) if isinstance(found, int) else found
+
+    def dump_outcomes(self, kept: int) -> list[Any]:
+        """Those that are kept, the oldest first."""
+        start = self.applied % kept if self.applied > kept else 0
+        return self._outcomes[start:] + self._outcomes[:start]
+
+    def load_outcomes(self, dumped: Sequence[Any], kept: int) -> None:
+        """The inverse, up to what was `applied`; another number may have been kept then."""
+        self._outcomes = [None] * min(self.applied, kept)
+        last = dumped[-kept:]
+        for seq, found in enumerate(last, self.applied - len(last) + 1):
+            self._outcomes[(seq - 1) % kept] = tuple(found) if isinstance(found, list) else found
 
     def __repr__(self) -> str:
         return f"Session({self.id!r}, user={self.user!r})"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gameserver.match.game import Game
 
 _logger = logging.getLogger("gameserver.match")
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 def dump_match(match: Match, time_us: int) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def dump_match(match: Match, time_us: int) -> dict[str, Any]:
         "timers": match.timers.dump(),
         "timer_next_id": match.timers.next_id,
         "players": [
-            [p.id, p.name, p.slot, p.role, p.connected, p.joined_at, _dump_session(match.session_of[p.id])]
+            [p.id, p.name, p.slot, p.role, p.connected, p.joined_at, _dump_session(match, match.session_of[p.id])]
             for p in match.players.values()
         ],
         "held": [[session_id, due_us] for session_id, due_us in match.held.items()],
@@ -60,8 +60,9 @@ def dump_match(match: Match, time_us: int) -> dict[str, Any]:
     }
 
 
-def _dump_session(session: Session) -> list[Any]:
-    return [session.id, session.received, session.applied, list(session.results.values()), dict(session.rates)]
+def _dump_session(match: Match, session: Session) -> list[Any]:
+    outcomes = session.dump_outcomes(match.limits.results_kept)
+    return [session.id, session.received, session.applied, outcomes, dict(session.rates)]
 
 
 def _dump_queued(item: Queued) -> list[Any]:
@@ -131,11 +132,11 @@ def _known_timers(match: Match, game: Game, rows: list[Any]) -> list[Any]:
 
 def _load_player(match: Match, row: list[Any]) -> None:
     player = Player(row[0], row[1], row[2], row[3], connected=row[4], joined_at=row[5])
-    session_id, received, applied, results, rates = row[6]
+    session_id, received, applied, outcomes, rates = row[6]
     session = Session(session_id, player.id, player)
     session.received, session.applied = received, applied
     session.rates = dict(rates)
-    session.results = {seq: (seq, crc, version, error, result) for seq, crc, version, error, result in results}
+    session.load_outcomes(outcomes, match.limits.results_kept)
     match.players[player.id] = player
     match.sessions[session_id] = match.session_of[player.id] = session
 
@@ -144,7 +145,6 @@ def _load_queued(match: Match, row: list[Any]) -> None:
     session_id, seq, crc, name, args, quiet, at_us = row
     session = match.sessions[session_id]
     item = Queued(session, seq, crc, match.spec.by_key.get(name), name, args, quiet, at_us)
-    session.queue.append(item)
     match.queue.append(item)
 
 

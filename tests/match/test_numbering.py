@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.msgpack import decode as unpack
+from msgspec.msgpack import encode as pack
 
+from gameserver import Player, action
 from gameserver.errors import (
     LimitReached,
     MatchEnded,
@@ -18,6 +21,7 @@ from gameserver.errors import (
     SeqTooOld,
 )
 from gameserver.match import Match, MatchLimits
+from gameserver.match.player import Session
 from tests.match.games import WALL, Harness, Log
 
 KINDS = ("write", "shout")
@@ -210,6 +214,56 @@ def test_after_the_end_old_results_can_still_be_asked_for(harness):
     harness.send("s1", 1, "shout", [1])
     assert harness.flush().acks[0].result == 1
     assert harness.match.next_wake(harness.now) is None
+
+
+class Finish(Log):
+    """An action ends the match."""
+
+    @action
+    def finish(self, player: Player) -> None:
+        self.add(player, "finish", 0)
+        self.end("won")
+
+
+def test_each_queued_action_is_settled_once_when_one_of_them_ends_the_match():
+    """A HIGH action drains its session's queue, and in the middle of that the match ends and settles everything."""
+    harness = Harness(Finish)
+    harness.join("ann")
+    harness.send("s1", 1, "finish", [])
+    harness.send("s1", 2, "write", [2])
+    harness.send("s1", 3, "write", [3])
+    harness.send("s1", 4, "shout", [4])
+    output = harness.flush()
+    assert output.ended == "won"
+    assert [(ack.seq, ack.error and ack.result[0]) for ack in output.acks] == [
+        (1, False), *((seq, "match_ended") for seq in (2, 3, 4)),
+    ]  # fmt: skip
+    assert lines(harness) == [["ann", "finish", 0]]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2**32 - 1), st.sampled_from([1, 2**31 - 1, 2**31, 2**40]), st.booleans(),
+                       st.sampled_from([None, 0, "done", ["code", "text", False]])), max_size=20),
+    st.integers(1, 8),
+    st.integers(1, 8),
+)  # fmt: skip
+def test_outcomes_come_back_as_they_were(outcomes, kept, kept_later):
+    """The last `kept` of them, however they are held, and through a snapshot into a match that keeps more or fewer."""
+    session = Session("s1", "ann", None)
+    for seq, outcome in enumerate(outcomes, 1):
+        session.settle(seq, outcome, kept)
+    after = Session("s1", "ann", None)
+    after.applied = session.applied
+    after.load_outcomes(unpack(pack(session.dump_outcomes(kept))), kept_later)
+    for seq in range(-1, len(outcomes) + 3):
+        known = 0 < seq <= len(outcomes)
+        assert session.outcome(seq, kept) == (outcomes[seq - 1] if known and seq > len(outcomes) - kept else None)
+        both = min(kept, kept_later)
+        assert after.outcome(seq, kept_later) == (outcomes[seq - 1] if known and seq > len(outcomes) - both else None)
+    after.settle(len(outcomes) + 1, (7, 8, True, "new"), kept_later)
+    assert after.outcome(len(outcomes) + 1, kept_later) == (7, 8, True, "new")
+    if kept_later > 1 and outcomes:
+        assert after.outcome(len(outcomes), kept_later) == outcomes[-1]
 
 
 def test_limits_are_settings():

@@ -1,0 +1,240 @@
+"""What a match on this node rests on: its timer, when it is flushed, and what happens when it fails.
+
+All of it, with what is built on it (`hosted_output.py`, `hosted.py`), is synchronous, between two turns of the event
+loop. A match that fails, in its game's code or in ours, is its own problem: nothing is raised into the loop or into
+another match's work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+
+from gameserver.cluster.gate import JournalGate, SnapshotGate
+from gameserver.cluster.member import Member
+from gameserver.cluster.recent import RecentFrames
+from gameserver.errors import (
+    GameServerError,
+    InternalError,
+)
+from gameserver.match import MatchCounts, game_name
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from gameserver.cluster.gate import Gate
+    from gameserver.cluster.hosted import HostedMatch
+    from gameserver.cluster.journal import JournalWriter
+    from gameserver.cluster.owner import EdgeFan
+    from gameserver.cluster.services import Services
+    from gameserver.match import Game, Match, MatchOutput
+    from gameserver.storage import Token
+
+log = structlog.get_logger("gameserver.cluster")
+
+ENGINE_RETRY_SECONDS = 0.05
+ENGINE_FAILURES_MAX = 3  # in a row, of our own code around one match, before it is taken off this node
+WAKE_SLACK_SECONDS = 0.0005  # a timer that is this much early is as good as on time
+OVERRUN_LOG_SECONDS = 10.0
+
+
+class HostedCore:
+    """A match and its next wake. `HostedMatch` is built on it layer by layer."""
+
+    def __init__(
+        self,
+        match: Match,
+        game: type[Game],
+        channel: int,
+        services: Services,
+        *,
+        options_key: str = "",
+        journal: JournalWriter | None = None,
+    ) -> None:
+        self.match = match
+        self.match_id = match.id
+        self.game = game_name(game)
+        self.game_class = game
+        self.channel = channel
+        self.options_key = options_key
+        # A restored match does not know its birthday: its own time, which stands still with the server, is close.
+        self.created_at = services.clock.wall() - match.clock_us / 1_000_000
+        self.members: dict[str, Member] = {}
+        self.edges: EdgeFan | None = None
+        """The nodes that carry members of this match, if there are any."""
+        self._reserved: dict[str, float] = {}  # user id → until when a seat is kept for a join that was promised
+        self.saved_version = 0
+        self.unsaved_since: float | None = None
+        self.flushed_at = 0.0
+        self.closed = False
+        self.leaving = False
+        """It stands still, and is about to be run elsewhere."""
+        self._late: list[tuple[Member, int, str | int, list[Any] | dict[str, Any], bool]] = []
+        self.journal = journal
+        """Writes what the store has of it. None: there is no store, as in tests."""
+        self.journaled = journal is not None and game.durability != "snapshot"
+        """Each flush is written before anything that must last leaves; otherwise snapshots are all there is."""
+        self.base_version = match.version  # what its epoch began with here
+        self.recent = RecentFrames(services.recent, match.version)
+        """What was sent lately, for players who come back."""
+        self._strict = self.journaled and game.durability == "strict"
+        self._waiting: deque[MatchOutput] = deque()  # what the gate holds
+        self._still = False
+        self._topics: list[str] | None = None  # as the keeper was told
+        self.token: Token | None = None  # what it was written under, once it is not any more
+        self._services = services
+        self._gate = self._make_gate()
+        self._clock = services.clock
+        self._fanout = services.fanout
+        self._everyone: tuple[Member, ...] | None = None
+        self._arriving: list[Member] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._flush_handle: asyncio.Handle | None = None
+        self._engine_failures: dict[str, int] = {}  # where → how often in a row
+        self._schema: tuple[int, bytes] = (-1, b"")
+        self._meters = services.meters.game(self.game)
+        self._interval = 1.0 / game.tick_hz if game.tick_hz > 0 else 0.0
+        self._overrun_told_at = -math.inf
+        self._counted = MatchCounts()
+        self._time_ms = 0
+
+    def _make_gate(self) -> Gate:
+        if self.journal is None:
+            return self._services.gate
+        return JournalGate(self.journal, strict=self._strict) if self.journaled else SnapshotGate(self.journal)
+
+    def start(self) -> None:
+        """Begin to run: the first wake is put on the loop's clock."""
+        self._after()
+
+    def freeze(self) -> None:
+        """Stop running: nothing happens in the match from here on (its last snapshot follows)."""
+        self.closed = True
+        for handle in (self._timer, self._flush_handle):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._flush_handle = None
+
+    def overdue_seconds(self, now: float) -> float:
+        """How late the next wake is: what is overdue by seconds does not progress."""
+        return 0.0 if self._timer is None else max(0.0, now - self._timer_at)
+
+    def _schedule(self) -> None:
+        if self.closed or self._still or self._flush_handle is not None:
+            return  # a flush that is on its way comes here when it is done
+        now = self._clock.now()
+        due = self.match.next_wake(now)
+        timer = self._timer
+        if due is not None and self._engine_failures:
+            due = max(due, now + ENGINE_RETRY_SECONDS)
+        if due is None:
+            if timer is not None:
+                timer.cancel()
+                self._timer = None
+            return
+        if timer is not None:
+            # A timer that fires early finds nothing due and comes here again: cheaper than moving it for every action.
+            if self._timer_at <= due + WAKE_SLACK_SECONDS:
+                return
+            timer.cancel()
+        self._timer_at = due
+        self._timer = self._clock.call_at(due, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        if self.closed:
+            return
+        perf = self._services.perf
+        started = perf()
+        try:
+            # The loop's clock counts in milliseconds and may fire a hair early: what was asked for is due.
+            self.match.wake(max(self._clock.now(), self._timer_at), self._clock.wall())
+        except Exception as failure:  # noqa: BLE001 - one match's failure must not end the loop's turn for the others
+            self._failed("wake", failure)
+        else:
+            self._works("wake")
+            self.flush()
+        seconds = perf() - started
+        self._meters.tick.observe(seconds)
+        if self._interval and seconds > self._interval:
+            self._overrun(seconds)
+        self._schedule()
+
+    def _overrun(self, seconds: float) -> None:
+        """A tick took longer than there is time for it: the other matches of this process waited meanwhile."""
+        self._meters.overruns.inc()
+        now = self._clock.now()
+        if now - self._overrun_told_at >= OVERRUN_LOG_SECONDS:
+            self._overrun_told_at = now
+            log.warning(
+                "tick_overrun", match=self.match_id, game=self.game, took_ms=round(seconds * 1000, 1),
+                interval_ms=round(self._interval * 1000, 1),
+            )  # fmt: skip
+
+    def _after(self) -> None:
+        """Something came in from outside: flush if it is urgent, and see when the match wants to be woken."""
+        if self._arriving or self.match.urgent:
+            self._flush_soon()
+        else:
+            self._schedule()
+
+    def _flush_soon(self) -> None:
+        """Flush once in this turn of the loop, however many urgent things happen in it."""
+        if self._flush_handle is None and not self.closed:
+            self._flush_handle = self._clock.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flush_handle = None
+        self.flush()
+        self._schedule()
+
+    # --- what the layers above do -------------------------------------------------------------------------------------
+    def flush(self) -> None:
+        """Commit what happened and send it."""
+        raise NotImplementedError
+
+    def close(self, error: GameServerError, *, reconnect: bool) -> None:
+        """Take the match off this node's loop and its channel from everyone."""
+        raise NotImplementedError
+
+    @property
+    def _whole(self) -> HostedMatch:
+        """This match with all its layers: what its keeper is told of."""
+        return cast("HostedMatch", self)
+
+    # --- looking in, and failing --------------------------------------------------------------------------------------
+    def _members(self) -> tuple[Member, ...]:
+        if self._everyone is None:
+            self._everyone = tuple(member for member in self.members.values() if not member.remote)
+        return self._everyone
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything, as it is at the last flush. Raises StateError while an output waits to be taken."""
+        return self.match.snapshot(self._clock.now())
+
+    def collect_counts(self) -> None:
+        """Move what the match counted into the metrics."""
+        counts = self.match.counts
+        self._meters.add_counts(counts, self._counted)
+        self._counted = replace(counts)
+
+    def _works(self, what: str) -> None:
+        if self._engine_failures:
+            self._engine_failures.pop(what, None)
+
+    def _failed(self, what: str, failure: Exception) -> None:
+        """Our own code failed around this match: the others go on, and this one does too unless it keeps failing."""
+        in_a_row = self._engine_failures[what] = self._engine_failures.get(what, 0) + 1
+        self._meters.failures.inc()
+        log.error(
+            "match_engine_failed", match=self.match_id, game=self.game, during=what, in_a_row=in_a_row,
+            exc_info=failure,
+        )  # fmt: skip
+        if in_a_row >= ENGINE_FAILURES_MAX:
+            self.close(InternalError("The match cannot go on; it was logged."), reconnect=False)
+            self._services.keeper.broken(self._whole, f"{what}: {type(failure).__name__}: {failure}")

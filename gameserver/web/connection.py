@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from gameserver.cluster import User
+from gameserver.cluster import Flow, User
 from gameserver.errors import (
     GameServerError,
     HelloTimeout,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gameserver.web")
 
+EARLY_ACTIONS_MAX = 256  # a client has at most its window of 64 under way in each match
 CLOSE_REASON_BYTES_MAX = 123  # a control frame has at most 125 bytes, two of them the code
 
 
@@ -59,8 +60,10 @@ class Connection:
 
     __slots__ = (
         "_counts",
+        "_early",
         "_hard_max",
         "_hello_timer",
+        "_joining",
         "_limits",
         "_machine",
         "_members",
@@ -99,6 +102,9 @@ class Connection:
         # Past this even answers are not buffered any more: a client that asks and asks and never reads.
         self._hard_max = 2 * server.limits.send_buffer_bytes_max
         self._members: dict[int, Member] = {}
+        self._joining = 0
+        self._early: list[Action] = []
+        """Actions that came while a join was under way: its answer may be out, and the channel not open here yet."""
         self._tasks: set[asyncio.Task[None]] = set()
         loop = asyncio.get_running_loop()
         self._now = loop.time
@@ -213,6 +219,9 @@ class Connection:
         log.debug("connection_greeted", connection=self.id, user=claims.user_id, role=str(claims.role))
 
     def _on_stray_action(self, message: Action) -> None:
+        if self._joining and len(self._early) < EARLY_ACTIONS_MAX:
+            self._early.append(message)
+            return
         error = NotJoined(f"this connection has not joined channel {message.channel}")
         self.write((ws_frame(encode_refusal(message.channel, message.seq, 0, error)),))
 
@@ -220,6 +229,20 @@ class Connection:
         self._answer(message.request, lambda: self._join(message))
 
     async def _join(self, message: Join) -> None:
+        self._joining += 1
+        try:
+            await self._join_host(message)
+        finally:
+            self._joining -= 1
+            early, self._early = self._early, []
+            for action in early:
+                member = self._members.get(action.channel)
+                if member is None:
+                    self._on_stray_action(action)
+                else:
+                    member.receive(action.seq, action.name, action.args, quiet=bool(action.flags))
+
+    async def _join_host(self, message: Join) -> None:
         self._machine.check_join(message)
         assert self.user is not None  # noqa: S101 - check_join refuses who has not said hello
         member = await self._server.host.join(
@@ -235,6 +258,8 @@ class Connection:
         if self.ending is not None or self._transport.is_closing():
             member.lost()
             return
+        if member.flow is Flow.GONE:
+            return  # the host has taken it away again meanwhile, and said so
         try:
             self._machine.open_channel(member.channel, member.session_id)
         except GameServerError:

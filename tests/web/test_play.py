@@ -234,3 +234,29 @@ async def test_ticks_are_on_time(connect: Opener) -> None:
     elapsed = time.monotonic() - started
     assert last.time_ms - first.time_ms == 1000
     assert 0.85 < elapsed < 1.5
+
+
+async def test_actions_may_come_before_the_join_has_returned(app: Application, connect: Opener) -> None:
+    """Over the bus JOINED is out a moment before the join returns here: quick actions wait for that moment."""
+    join = app.host.join
+    returned = asyncio.Event()
+
+    async def late(*args: Any, **options: Any) -> Any:
+        member = await join(*args, **options)
+        await returned.wait()
+        return member
+
+    app.host.join = late  # type: ignore[method-assign]
+    client = await connect("alice")
+    joined = await client.join("board")
+    for seq in (1, 2):
+        await client.send(Action(joined.channel, seq, "ring", []))
+    await client.send(Action(joined.channel + 1, 1, "ring", []))
+    await asyncio.sleep(0.05)
+    returned.set()
+    acks = [await client.expect(Ack) for _ in range(3)]
+    by_channel = {(ack.channel, ack.seq): ack for ack in acks}
+    assert [by_channel[joined.channel, seq].result for seq in (1, 2)] == [1, 2]
+    stray = by_channel[joined.channel + 1, 1]
+    assert stray.refused
+    assert stray.result[0] == "not_joined"

@@ -69,6 +69,7 @@ static enum protocol protocol;
 static enum mode mode;
 static int quiet = 1, count, joined, connecting, epoll_fd;
 static struct client *clients;
+static int *order; /* in which the clients act */
 static uint8_t chunk[CHUNK];
 static uint64_t frames, messages, bytes, inputs, applied, events, acks, errors, refused, seen, blocked;
 static uint32_t histogram[BUCKETS + 1];
@@ -461,12 +462,23 @@ static void report(const char *what) {
     fflush(stdout);
 }
 
-/* Inputs are spread evenly over time, client after client. */
+static void shuffle(void) {
+    static uint32_t dice = 2463534242u; /* xorshift: the same order for every server */
+    for (int i = count - 1; i > 0; i--) {
+        dice ^= dice << 13, dice ^= dice >> 17, dice ^= dice << 5;
+        int other = (int)(dice % (uint32_t)(i + 1)), kept = order[i];
+        order[i] = order[other], order[other] = kept;
+    }
+}
+
+/* Inputs are spread evenly over time; in each turn the clients come in another order, or they would keep in step with the
+ * ticks of their rooms, and their latency would be an accident of when they joined. */
 static void act_when_due(double at, double began, double rate, uint64_t *done) {
     uint64_t due = (uint64_t)((at - began) * rate * count);
     if (due - *done > (uint64_t)count) *done = due - (uint64_t)count; /* never a burst after a stall */
     for (; *done < due; ++*done) {
-        struct client *client = &clients[*done % (uint64_t)count];
+        if (*done % (uint64_t)count == 0) shuffle();
+        struct client *client = &clients[order[*done % (uint64_t)count]];
         if (acts(client)) act(client, at);
     }
 }
@@ -489,6 +501,8 @@ int main(int argc, char **argv) {
     count = atoi(argv[2]);
     for (int i = 0; i < phases_count; i++) phases[i] = read_phase(argv[4 + i]);
     clients = calloc((size_t)count, sizeof *clients);
+    order = calloc((size_t)count, sizeof *order);
+    for (int i = 0; i < count; i++) order[i] = i;
     read_connections(argv[3]);
     epoll_fd = epoll_create1(0);
 

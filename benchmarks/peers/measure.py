@@ -74,6 +74,8 @@ class Server:
     folder: Path
     stores: list[psutil.Process]
     counted: list[psutil.Process]
+    load_core: str | None
+    """Where the load generator runs; None: anywhere."""
 
 
 def build_load() -> None:
@@ -87,13 +89,14 @@ def build_load() -> None:
 
 
 @contextlib.contextmanager
-def running(peer: Peer, room: int = 10) -> Iterator[Server]:
-    """A fresh server on the first core, its stores on the other one."""
+def running(peer: Peer, room: int = 10, *, pin: bool = True) -> Iterator[Server]:
+    """A fresh server on the first core, its stores on the other one; or all of it on all cores."""
     with tempfile.TemporaryDirectory(prefix="gameserver-peers-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        with started(peer, room, folder, cores()[0]) as (port, child):
+        with started(peer, room, folder, cores()[0] if pin else None) as (port, child):
             process = psutil.Process(child.pid)
-            yield Server(port, process, folder, move_stores(process), [process])
+            stores = move_stores(process) if pin else process.children(recursive=True)
+            yield Server(port, process, folder, stores, [process], cores()[1] if pin else None)
 
 
 def drive(server: Server, protocol: str, connections: Sequence[str], phases: Sequence[Phase]) -> list[Window]:
@@ -102,7 +105,7 @@ def drive(server: Server, protocol: str, connections: Sequence[str], phases: Seq
     path.write_text("\n".join(connections) + "\n")
     command = [str(LOAD), protocol, str(len(connections)), str(path), *map(str, phases)]
     seconds = JOIN_SECONDS_MAX + sum(phase.warm_up + phase.seconds for phase in phases) + GRACE_SECONDS
-    load = subprocess.Popen(pinned(command, cores()[1]), stdout=subprocess.PIPE, text=True)
+    load = subprocess.Popen(pinned(command, server.load_core), stdout=subprocess.PIPE, text=True)
     with ending(load, at_most_seconds=seconds):
         assert load.stdout is not None  # noqa: S101 - asked for above
         marks = [(json.loads(line), _used(server)) for line in load.stdout]

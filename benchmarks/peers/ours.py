@@ -44,14 +44,11 @@ def idle_matches(peer: Peer, seconds: float) -> Row:
 
 
 def spread(server: Server, count: int) -> list[int]:
-    """Each worker to a core of its own, the supervisor and the stores to the other one; their ports."""
+    """Each worker to a core of its own, everything else wherever there is room; their ports."""
     if count == 1:
         return [server.port]
     found = workers(server.process, count)
     known = {process.pid for process in found.values()}
-    for process in (server.process, *server.process.children(recursive=True)):
-        if process.pid not in known:
-            pin(process, cores()[1])
     for core, process in zip(cores(), found.values(), strict=False):
         pin(process, core)
     server.counted = list(found.values())
@@ -62,7 +59,7 @@ def spread(server: Server, count: int) -> list[int]:
 def workers_case(peer: Peer, seconds: float) -> Row:
     """The same load; the matches are made on the workers in turn, the players go to their owner or to any worker."""
     count = 1 if peer.name == ONE else 2
-    with running(peer) as server:
+    with running(peer, pin=count == 1) as server:
         ports = spread(server, count)
         who = []
         for place, port in enumerate(ports):
@@ -75,6 +72,7 @@ def workers_case(peer: Peer, seconds: float) -> Row:
     return _shared(window) | {
         "cpu_us": window.server_cpu / max(1, frames) * 1e6,
         "busiest": max(window.cpu) / window.seconds,
+        "busiest_us": max(window.cpu) / max(1, frames) * 1e6,
         "delivered": frames / (len(who) * 20 * window.seconds),
     }
 
@@ -82,7 +80,7 @@ def workers_case(peer: Peer, seconds: float) -> Row:
 def spectators_case(peer: Peer, seconds: float) -> Row:
     """Ten players at the owner, the spectators of their match at the other worker."""
     count = int(re.sub(r"\D", "", peer.name))
-    with running(peer) as server:
+    with running(peer, pin=False) as server:
         owner, edge = spread(server, 2)
         (match,) = create_matches(owner, "swarm", 1)
         who = [entry(owner, "match", match, f"peer-{player}") for player in range(PLAYERS)]

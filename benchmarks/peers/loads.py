@@ -64,7 +64,8 @@ def relay_saturated(peer: Peer, seconds: float) -> Row:
     with running(peer) as server:
         who = connections(peer, server.port, "swarm", 10, clients)
         (window,) = drive(server, peer.protocol, who, [Phase("relay", 0, seconds)])
-    return common(window) | per_second(window, window.counts["events"])
+    events = per_second(window, window.counts["events"])
+    return common(window) | events | {"messages": window.counts["messages"] / window.seconds}
 
 
 def ingest(peer: Peer, seconds: float) -> Row:

@@ -87,6 +87,12 @@ class MirrorEntity(MirrorNode, Mapping[str, Any]):
             value = dequantize(value, definition[2])
         self._fields[definition[0]] = value
 
+    def _add(self, number: int, steps: int) -> None:
+        """A quantized field goes so many steps further."""
+        name, _, step = self._class[2][number]
+        if name in self._fields:
+            self._fields[name] = (round(self._fields[name] / step) + steps) * step
+
     def _remove(self, key: Any) -> None:
         self._fields.pop(self._name(key), None)
 
@@ -233,7 +239,12 @@ class Mirror:
                     node._remove(key)
                     self._touched.append((node, key))
         for i in range(1, length, 2):
-            self._set(node, op[i], op[i + 1])
+            key = op[i]
+            if isinstance(node, MirrorEntity) and key < 0:
+                node._add(-1 - key, op[i + 1])
+                self._touched.append((node, -1 - key))
+            else:
+                self._set(node, key, op[i + 1])
 
     def _set(self, node: MirrorNode, key: Any, wire: Any) -> None:
         value = self._value(wire)

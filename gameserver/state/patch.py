@@ -33,6 +33,8 @@ from gameserver.state.transitions import Transitions, depth_of
 if TYPE_CHECKING:
     from gameserver.state.tree import Tree
 
+STEPS_ADDED_TO_MAX: Final = 2**40
+"""Smaller counts of steps may be added to: receivers find the count again in the number that they made of it."""
 EMPTY_OPS: Final = b"\x90"
 """An encoded empty array of operations."""
 
@@ -145,7 +147,7 @@ class PatchEncoder:
     def _entities(self) -> list[list[Any]]:
         """Changed fields, in one walk for clients and for the journal: what it gets are the exact values, and all.
 
-        This is what nearly all ticks consist of, so `same` and `quantize` are written out for values that are no nodes.
+        This is what nearly all ticks consist of, so `same` is written out for values that are no nodes.
         """
         rows: list[list[Any]] = []
         for entity, fields in self.changes.entities.values():
@@ -163,20 +165,17 @@ class PatchEncoder:
                     continue
                 row.append(f.number)
                 row.append(new)
+                key = f.number
                 if f.step is not None:
-                    try:
-                        old, units = round(old / f.step), round(new / f.step)
-                    except (ValueError, OverflowError, TypeError):
-                        old, new = quantize(old, f.step), quantize(new, f.step)
-                    else:
-                        new = units if INT_MIN <= units <= INT_MAX else new
-                    if old == new and old.__class__ is new.__class__:
+                    change = steps(f, f.step, old, new)
+                    if change is None:
                         continue
+                    key, new = change
                 if f.public:
-                    op.append(f.number)
+                    op.append(key)
                     op.append(new)
                 elif f.owned and (scope := self.tree.slot_scope(entity, f)) is not None:
-                    self.segment(scope).set(entity._id, f.number, new)
+                    self.segment(scope).set(entity._id, key, new)
             if len(row) > 1:
                 rows.append(row)
             scope = entity._scope
@@ -311,6 +310,24 @@ class PatchEncoder:
                 receivers = self.receivers_before(scope)
                 if receivers:
                     self.personal.setdefault((0, receivers), []).append(node_id)
+
+
+def steps(f: Field, step: float, old: Any, new: Any) -> tuple[int, Any] | None:
+    """Key and value of a quantized field that changed; None if not by a step.
+
+    Far from zero it is shorter to say how far it went (the key tells) than where that led. Not for fields of owners:
+    a new owner gets the value in the same version, and would add to that.
+    """
+    try:
+        was, now = round(old / step), round(new / step)
+    except (ValueError, OverflowError, TypeError):
+        was, now = quantize(old, step), quantize(new, step)
+        return None if same(was, now) else (f.number, now)
+    if was == now:
+        return None if INT_MIN <= now <= INT_MAX else (f.number, new)
+    if -128 <= now - was <= 127 and 255 < abs(now) < STEPS_ADDED_TO_MAX and f.public:
+        return -1 - f.number, now - was
+    return f.number, now if INT_MIN <= now <= INT_MAX else new
 
 
 class Segment:

@@ -238,6 +238,17 @@ STATE_CASES: dict[str, tuple[list[Any], list[Any], Any, list[Step]]] = {
             ([], [], {"ships": {"a": {"x": math.inf, "hp": 90}}, "round": 2, "king": None}),
         ],
     ),
+    "a negative field number adds to the count of steps": (
+        [GAME, SHIP],
+        [1, 2, [2, 0, "a", [3, 3, 4, 100]], 1, None],
+        {"ships": {"a": {"x": 2.0, "hp": 100}}, "round": 1, "king": None},
+        [
+            ([[3, 0, 600, 1, 90]], [], {"ships": {"a": {"x": 300.0, "hp": 90}}, "round": 1, "king": None}),
+            ([[3, -1, 127]], [], {"ships": {"a": {"x": 363.5, "hp": 90}}, "round": 1, "king": None}),
+            ([[3, 1, 80, -1, -128]], [], {"ships": {"a": {"x": 299.5, "hp": 80}}, "round": 1, "king": None}),
+            ([[9, -1, 5]], [], {"ships": {"a": {"x": 299.5, "hp": 80}}, "round": 1, "king": None}),
+        ],
+    ),
     "a map: add, replace, remove; removals come before sets": (
         [DATA],
         [1, 2, [2, 0, "a", 1, "b", 2]],

@@ -112,7 +112,10 @@ class Reader:
             for key in structure:
                 values.pop(key, None)
         for key, wire in zip(sets[::2], sets[1::2], strict=True):
-            values[key] = self.placed(wire, node, key)
+            if node["class"] > 1 and key < 0:
+                values[-1 - key] += wire
+            else:
+                values[key] = self.placed(wire, node, key)
 
     def placed(self, wire: Any, parent: dict[str, Any], key: Any) -> Any:
         value = self.value(wire)
@@ -239,7 +242,7 @@ def edit(world: Any, tree: Tree, dice: random.Random, viewers: list[str]) -> Non
         case 1:
             ships.pop(key, None)
         case 2 if ship is not None:
-            ship.x += dice.uniform(-1, 1)
+            ship.x += dice.choice([dice.uniform(-1, 1), dice.uniform(-50, 50)])
             ship.ammo -= 1
         case 3 if ship is not None:
             ship.cargo[dice.choice("xy")] = dice.choice([1, [2, {"k": 3}], {"n": None}, b"b"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -89,6 +90,32 @@ def test_quantized_is_sent_when_it_shows() -> None:
     ship.x = 0.3
     assert changed(tree) == [[ship._id, 1, 1]]
     assert ship.x == 0.3
+
+
+def test_a_quantized_field_is_added_to_where_that_is_shorter() -> None:
+    """Far from zero a step takes one or two bytes, the place it leads to three or more."""
+    fleet = Fleet(ships={"a": Ship()})
+    tree = Tree(fleet)
+    ship = fleet.ships["a"]
+    sent = []
+    places = (100.0, 127.5, 128.0, 191.5, 127.5, 127.0, 1e9, 1e9 + 0.5, 2.0**41, 2.0**41 + 0.5, -128.5, -129.0)
+    for x in (*places, math.inf, 500.0):
+        ship.x = x
+        sent.append(changed(tree)[0][1:])
+    assert sent == [
+        [1, 200], [1, 255], [-2, 1], [-2, 127], [1, 255], [1, 254], [1, 2 * 10**9], [-2, 1], [1, 2**42], [1, 2**42 + 1],
+        [1, -257], [-2, -1], [1, math.inf], [1, 1000],
+    ]  # fmt: skip
+
+
+def test_only_public_fields_are_added_to() -> None:
+    """A new owner gets the value of an `owner_only` field in the same flush: adding to that would count twice."""
+    fleet = Fleet(ships={"a": Ship(owner="ann", heading=100.0)})
+    tree = Tree(fleet)
+    tree.add_viewer("ann")
+    tree.flush()
+    fleet.ships["a"].heading = 100.1
+    assert [msgspec.msgpack.decode(part.ops)[0][1:] for part in tree.flush().parts] == [[5, 1001]]
 
 
 def test_back_to_what_it_was() -> None:

@@ -166,7 +166,9 @@ class Chaos:
             self.put(node.items, self.item())
         elif isinstance(node, Item):
             node.n += r.randrange(2)
-            node.q = r.choice((node.q, node.q + 0.1, r.random() * 9, float("inf")))
+            # In steps of 0.25: 400 ± 200 crosses the sizes from which counts are added to instead of set.
+            near = node.q + r.choice((0.1, -0.3, 7.0, -32.0, 40.0))
+            node.q = r.choice((node.q, near, near, near, 100 + r.random() * 50, -r.random() * 99, float("inf")))
             if r.random() < 0.3:
                 node.anything = self.value()
             if r.random() < 0.2:

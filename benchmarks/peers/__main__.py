@@ -8,18 +8,22 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from benchmarks.peers import ours
 from benchmarks.peers.cases import CASES, Case
 from benchmarks.peers.measure import Row, build_load
 from benchmarks.peers.servers import Peer, peers
-from benchmarks.peers.tables import OTHERS_MAX, document, table
-from benchmarks.peers.targets import Rows, summary
+from benchmarks.peers.tables import OTHERS_MAX, about, document, revision, table
+from benchmarks.peers.targets import summary
 from benchmarks.processes import prepare
 from benchmarks.report import RESULTS
 
 WARM_UP_SECONDS = 2.0
+SAVED = RESULTS / "peers.json"
+LOCAL = RESULTS / "local"
 
 
 @dataclass
@@ -109,24 +113,35 @@ def main() -> int:
     ]
     progress = Progress(sum(cost(case, options.seconds) * len(chosen) * rounds for case, chosen, rounds in plan))
     print(f"{len(cases)} cases, about {_clock(progress.total)} minutes")
-    rows: Rows = {}
+    results = earlier() if options.save else about() | {"cases": {}}
+    measured, written = revision(), "nowhere: no case was chosen"
     for case, chosen, rounds in plan:
-        rows[case.name] = run_case(case, chosen, rounds, options.seconds, progress)
-        print("\n" + "\n".join(table(case, rows[case.name])), flush=True)
-    took = time.monotonic() - progress.started
-    print("\n".join(summary(rows)))
-    write(document(cases, rows, rounds=options.rounds, seconds=options.seconds, took=took), rows, save=options.save)
+        rows = run_case(case, chosen, rounds, options.seconds, progress)
+        print("\n" + "\n".join(table(case, rows)), flush=True)
+        results["cases"][case.name] = {
+            "at": f"{datetime.now(UTC):%Y-%m-%d %H:%M}", "revision": measured, "rounds": rounds,
+            "seconds": options.seconds, "rows": rows,
+        }  # fmt: skip
+        written = write(results, save=options.save)  # after each case: what was measured is kept when a run is stopped
+    print("\n".join(summary({name: run["rows"] for name, run in results["cases"].items()})))
+    print(f"\nwritten to {written}")
     return 0
 
 
-def write(text: str, rows: Rows, *, save: bool) -> None:
+def earlier() -> dict[str, Any]:
+    """What was saved on this machine with these versions: cases that are left out this time stay as they were."""
+    known: dict[str, Any] = json.loads(SAVED.read_text()) if SAVED.exists() else {}
+    same = all(known.get(key) == what for key, what in about().items())
+    return known if same else about() | {"cases": {}}
+
+
+def write(results: dict[str, Any], *, save: bool) -> str:
     """The tables for people, and all rounds for those who want to reckon for themselves."""
-    target = RESULTS.parent / "RESULTS.md" if save else RESULTS / "local" / "peers.md"
-    raw = RESULTS / "peers.json" if save else RESULTS / "local" / "peers.json"
+    text, raw = (RESULTS.parent / "RESULTS.md", SAVED) if save else (LOCAL / "peers.md", LOCAL / "peers.json")
     raw.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text)
-    raw.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    print(f"\nwritten to {_short(target)} and {_short(raw)}")
+    text.write_text(document(results))
+    raw.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    return f"{_short(text)} and {_short(raw)}"
 
 
 def _short(path: Path) -> Path:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from benchmarks.peers.cases import Case
+from benchmarks.peers.cases import CASES, Case
 from benchmarks.peers.measure import Row
 from benchmarks.peers.servers import HERE, node
 from benchmarks.peers.targets import Rows, ratio, summary
@@ -78,19 +78,31 @@ def _version(manifest: Path) -> str:
     return str(json.loads(manifest.read_text())["version"])
 
 
-def document(cases: list[Case], rows: Rows, *, rounds: int, seconds: float, took: float) -> str:
+def about() -> dict[str, str]:
+    """What results must have in common to stand in one document."""
+    return {"machine": ", ".join(f"{key} {what}" for key, what in machine().items()), "versions": versions()}
+
+
+def revision() -> str:
+    """Which gameserver was measured."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE)
+    return asked.stdout.strip() or f"version {version('gameserver')}"
+
+
+def document(results: dict[str, Any]) -> str:
     """The whole of RESULTS.md."""
-    where = ", ".join(f"{key} {what}" for key, what in machine().items())
+    runs = results["cases"]
+    rows: Rows = {name: run["rows"] for name, run in runs.items()}
     lines = [
         "# Side by side",
         "",
-        f"Written by `make bench-peers` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC in {took / 60:.0f} minutes.",
-        "How it is measured: [peers/README.md](peers/README.md).",
+        "Written by `make bench-peers`. How it is measured: [peers/README.md](peers/README.md).",
         "",
-        f"- Machine: {where}.",
-        f"- Versions: {versions()}.",
-        f"- Medians of at most {rounds} rounds of {seconds:g} s, servers in turn within each round; ratios are medians",
-        "  of the rounds' ratios. The server is pinned to one core, load generator and stores to the other.",
+        f"- Machine: {results['machine']}.",
+        f"- Versions: {results['versions']}.",
+        "- Medians of the rounds, servers in turn within each round; ratios are medians of the rounds' ratios.",
+        "- The server is pinned to one core, load generator and stores to the other.",
         "- gameserver runs as shipped: `durability = \"async\"` with its journal, sessions, validation, metrics.",
         "",
         "## Targets",
@@ -100,6 +112,9 @@ def document(cases: list[Case], rows: Rows, *, rounds: int, seconds: float, took
         "## Cases",
         "",
     ]
-    for case in cases:
-        lines += table(case, rows.get(case.name, {}))
+    for case in CASES:
+        if case.name in runs:
+            run = runs[case.name]
+            lines += table(case, rows[case.name])
+            lines += [f"{run['at']} UTC, gameserver {run['revision']}, {run['rounds']} × {run['seconds']:g} s.", ""]
     return "\n".join(lines).rstrip() + "\n"

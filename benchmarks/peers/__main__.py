@@ -113,7 +113,7 @@ def main() -> int:
     ]
     progress = Progress(sum(cost(case, options.seconds) * len(chosen) * rounds for case, chosen, rounds in plan))
     print(f"{len(cases)} cases, about {_clock(progress.total)} minutes")
-    results = earlier() if options.save else about() | {"cases": {}}
+    results = earlier() if options.save else nothing_yet()
     measured, written = revision(), "nowhere: no case was chosen"
     for case, chosen, rounds in plan:
         rows = run_case(case, chosen, rounds, options.seconds, progress)
@@ -132,7 +132,12 @@ def earlier() -> dict[str, Any]:
     """What was saved on this machine with these versions: cases that are left out this time stay as they were."""
     known: dict[str, Any] = json.loads(SAVED.read_text()) if SAVED.exists() else {}
     same = all(known.get(key) == what for key, what in about().items())
-    return known if same else about() | {"cases": {}}
+    return known if same else nothing_yet()
+
+
+def nothing_yet() -> dict[str, Any]:
+    """Results without a case."""
+    return {**about(), "cases": {}}
 
 
 def write(results: dict[str, Any], *, save: bool) -> str:

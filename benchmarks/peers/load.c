@@ -225,10 +225,10 @@ static void learn_actions(const uint8_t *payload, size_t size) {
 }
 
 static void on_ack(struct client *client, const uint8_t *payload) { /* [6, channel, seq, version, status, result] */
-    const uint8_t *seq = skip(payload + 2), *status = skip(skip(seq));
+    const uint8_t *seq = skip(payload + 2), *status = skip(skip(seq)), *code = status + 2; /* of [code, message, …] */
     acks += (uint64_t)measuring;
     if (*status != 0) {
-        if (refused++ < 5) fprintf(stderr, "load: an action was refused, status %d\n", *status);
+        if (refused++ < 5) fprintf(stderr, "load: an action was refused: %.*s\n", code[0] & 0x1F, (const char *)code + 1);
         return;
     }
     client->acked = read_uint(seq);

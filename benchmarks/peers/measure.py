@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.peers.servers import HERE, Peer, started, tail
+from benchmarks.peers.servers import HERE, Peer, started
 from benchmarks.processes import cores, cpu_seconds, ending, machine_cpu_seconds, memory_bytes, move_stores, pinned
 
 LOAD = HERE / "build" / "load"
@@ -111,7 +111,7 @@ def drive(server: Server, protocol: str, connections: Sequence[str], phases: Seq
         marks = [(json.loads(line), _used(server)) for line in load.stdout]
         code = load.wait(GRACE_SECONDS)
     if code != 0 or len(marks) != 2 * len(phases):
-        raise RuntimeError(f"the load failed with code {code}; the end of the server's log:\n{tail(server.folder)}")
+        raise RuntimeError(f"the load failed with code {code}")
     return [_window(*pair) for pair in zip(marks[::2], marks[1::2], strict=True)]
 
 

@@ -111,14 +111,10 @@ def started(peer: Peer, room: int, folder: Path, core: str | None) -> Iterator[t
         wait_for_port(port, process)
         yield port, process
     except RuntimeError as error:
-        raise RuntimeError(f"{peer.name}: {error}; the end of its log:\n{tail(folder)}") from error
+        log_end = (folder / "server.log").read_text(errors="replace")[-1000:]
+        raise RuntimeError(f"{error}; the end of the server's log:\n{log_end or '(empty)'}") from error
     finally:
         stop(process)
-
-
-def tail(folder: Path) -> str:
-    """The end of the server's log."""
-    return (folder / "server.log").read_text(errors="replace")[-1000:]
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -16,13 +16,14 @@ USERS ?= 200
 TIME  ?= 60s
 RATE  ?= 10
 ROUNDS ?= 10
+SEED  ?= 0
 
 export PYTHONUNBUFFERED := 1
 # PEP 668 style settings of the machine must not leak into our own environment.
 unexport PYTHONPATH PIP_USER PIP_TARGET
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run run test test-quick lint format bench bench-peers load chaos soak docker clean distclean
+.PHONY: help setup setup-run run test test-quick lint format bench bench-peers load chaos rolling soak docker clean distclean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,9 +77,12 @@ bench-peers: $(DEV_STAMP) ## the same game load against other servers, side by s
 load: $(DEV_STAMP) ## locust against a server it starts itself (USERS=200 TIME=60s RATE=10), report in loadtests/reports/
 	@$(BIN)/python -m loadtests.run --users $(USERS) --time $(TIME) --rate $(RATE) $(ARGS)
 
-chaos: $(DEV_STAMP) ## the tests that kill and pause real processes (ROUNDS=10)
-	@CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -q -m chaos $(ARGS); status=$$?; \
-	if [ $$status -eq 5 ]; then echo "no chaos tests yet"; else exit $$status; fi
+chaos: $(DEV_STAMP) ## kill, pause, drain and restart three nodes and their store under players (ROUNDS=10 SEED=1)
+	@$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(ARGS)
+	@$(BIN)/python -m pytest -q -m chaos
+
+rolling: $(DEV_STAMP) ## restart three nodes one after another under a hundred players
+	@$(BIN)/python -m tests.chaos --kind "rolling restart" --rounds 1 --matches 10 --players 10 --rate 4 --balanced --seed $(SEED) $(ARGS)
 
 soak: $(DEV_STAMP) ## the tests that run for minutes to find what leaks
 	@$(BIN)/python -m pytest -q -m soak $(ARGS); status=$$?; \

@@ -1,0 +1,174 @@
+"""Rounds of chaos: players act, something breaks and is mended, all comes to rest and is checked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from random import Random
+
+from pymongo import MongoClient
+
+from tests.chaos.checks import Match, reckon
+from tests.chaos.faults import Fault, Struck, continue_all, strike
+from tests.chaos.fleet import Fleet
+from tests.chaos.players import Player
+from tests.chaos.report import Report
+
+CALM_SECONDS = 0.5
+LAG_PROBE_SECONDS = 0.05
+RECORDS_SECONDS = 15.0
+GAMES = ("ledger", "strict_ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Where a player was connected, and what was counted so far, when a round began."""
+
+    at: str
+    drops: int
+    room_drops: int
+    not_recovered: int
+    unknown: int
+
+    @classmethod
+    def of(cls, player: Player) -> Before:
+        client, books = player.client, player.books
+        at = client.at.name if client.at is not None else ""
+        return cls(at, len(client.drops), books.room_drops, books.not_recovered, client.unknown)
+
+
+class Chaos:
+    """A fleet under players. `start`, then `round` as often as wanted, then `end`."""
+
+    def __init__(self, fleet: Fleet, report: Report, random: Random) -> None:
+        self.fleet = fleet
+        self.report = report
+        self.matches: list[Match] = []
+        self._random = random
+        self._lag: asyncio.Task[None] | None = None
+
+    @property
+    def players(self) -> list[Player]:
+        return [player for match in self.matches for player in match.players]
+
+    async def start(
+        self, matches: int, players_per_match: int, actions_per_second: float, *, faithful: bool = True
+    ) -> None:
+        """Make matches, spread over the nodes, with players on every node in each of them.
+
+        `faithful`: every second player keeps to one node; the others take the next one with each connection.
+        """
+        await self.fleet.start()
+        nodes = self.fleet.nodes
+        self._lag = asyncio.create_task(self._probe_lag())
+        for number in range(matches):
+            match = Match("", GAMES[number // len(nodes) % len(GAMES)], [], {})
+            self.matches.append(match)
+            for index in range(players_per_match):
+                at = (number + index) % len(nodes)
+                places = [nodes[at]] if faithful and index % 2 else nodes[at:] + nodes[:at]
+                user = f"m{number}p{index}"
+                player = Player(user, places, Random(self._random.getrandbits(32)), 1 / actions_per_second)
+                match.players.append(player)
+                if match.id:
+                    await player.enter(match.id, match.history)
+                else:
+                    match.id = await player.create(match.game, match.history)
+
+    async def end(self) -> None:
+        continue_all(self.fleet)
+        if self._lag is not None:
+            self._lag.cancel()
+        await asyncio.gather(*(player.close() for player in self.players), return_exceptions=True)
+        await self.fleet.end()
+
+    async def round(self, fault: Fault) -> bool:
+        """One fault, and the reckoning. False: a promise is broken."""
+        before = {player: Before.of(player) for player in self.players}
+        for player in self.players:
+            player.watch_anew()
+            player.acting.set()
+        match = self.matches[fault.match % len(self.matches)]
+        struck = Struck(fault)
+        owners = {match.id: (await self.fleet.owner(match.id)).name for match in self.matches}
+        try:
+            await strike(self.fleet, match.id, fault, struck)
+            await asyncio.sleep(CALM_SECONDS)
+            found = await reckon(self.fleet, self.matches)
+        except AssertionError as failure:  # a process that did not start or stop as it should
+            self.report.found.problems.append(str(failure))
+            return False
+        self.report.found.add(found)
+        self._note(struck, owners, before)
+        return self.report.good
+
+    def _note(self, struck: Struck, owners: dict[str, str], before: dict[Player, Before]) -> None:
+        report, kind = self.report, struck.fault.kind
+        report.rounds[kind] += 1
+        for match in self.matches:
+            for player in match.players:
+                since, books = before[player], player.books
+                drops = len(player.client.drops) - since.drops
+                elsewhere = since.at not in struck.victims
+                report.dropped_elsewhere += drops if elsewhere else 0
+                report.dropped_at_victims += 0 if elsewhere else drops
+                report.not_recovered += books.not_recovered - since.not_recovered
+                report.unknown += player.client.unknown - since.unknown
+                away = books.room_drops - since.room_drops
+                report.rooms_away_elsewhere += away if elsewhere else 0
+                report.rooms_away_at_victims += 0 if elsewhere else away
+                pauses = report.pauses if elsewhere else report.pauses_at_victims
+                pauses[kind] = max(pauses.get(kind, 0.0), player.pause_seconds)
+                report.waits[kind] = max(report.waits.get(kind, 0.0), player.wait_seconds)
+                if struck.takeover and owners[match.id] in struck.victims and elsewhere:
+                    if player.epoch_at is not None:
+                        report.takeovers.append(player.epoch_at - struck.at)
+                    if player.acked_at is not None:
+                        report.first_acks.append(player.acked_at - struck.at)
+
+    async def check_effects(self) -> None:
+        """Every HIGH action asked for one record: it is in MongoDB, once."""
+        expected = Counter((player.user, number) for player in self.players for number in player.all_shouts)
+        url, ids = self.fleet.stores.mongo_url, [match.id for match in self.matches]
+        deadline = time.monotonic() + RECORDS_SECONDS
+        while True:
+            stored = await asyncio.to_thread(_records, str(url), ids)
+            if not expected - stored or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.2)
+        self.report.effects = expected.total()
+        self.report.effects_missing = (expected - stored).total()
+        self.report.effects_twice = (stored - expected).total()
+
+    async def _probe_lag(self) -> None:
+        while True:
+            due = time.monotonic() + LAG_PROBE_SECONDS
+            await asyncio.sleep(LAG_PROBE_SECONDS)
+            self.report.lag_seconds = max(self.report.lag_seconds, time.monotonic() - due)
+
+
+def _records(url: str, match_ids: list[str]) -> Counter[tuple[str, int]]:
+    with MongoClient(url) as client:
+        rows = client["gameserver"]["records"].find({"match": {"$in": match_ids}, "kind": "shout"})
+        return Counter((row["data"]["player"], row["data"]["number"]) for row in rows)
+
+
+async def run(
+    chaos: Chaos, faults: Iterable[Fault], total: int, show: Callable[[str], None] = lambda line: None
+) -> None:
+    """All rounds, until one shows a broken promise; then what the effects have left."""
+    for number, fault in enumerate(faults, 1):
+        started, acknowledged = time.monotonic(), chaos.report.found.acknowledged
+        good = await chaos.round(fault)
+        more = chaos.report.found.acknowledged - acknowledged
+        took = time.monotonic() - started
+        show(
+            f"  {number:>4}/{total}  {fault.kind:<24} {fault.seconds:>5.1f} s  match {fault.match}   "
+            f"+{more} acknowledged  {took:.1f} s  {'ok' if good else 'BROKEN'}"
+        )
+        if not good:
+            return
+    await chaos.check_effects()

@@ -8,7 +8,20 @@ from functools import partial
 
 from benchmarks.peers import loads, ours
 from benchmarks.peers.measure import Row
-from benchmarks.peers.servers import ACKED, BARE, COARSE, COLYSEUS, NAIVE, OURS, PICOWS, SOCKETIO, UNGATED, WS, Peer
+from benchmarks.peers.servers import (
+    ACKED,
+    BARE,
+    CHECKED,
+    COARSE,
+    COLYSEUS,
+    NAIVE,
+    OURS,
+    PICOWS,
+    SOCKETIO,
+    UNGATED,
+    WS,
+    Peer,
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ CASES: Sequence[Case] = (
     ),
     Case(
         "ingest", "Inputs, validated and applied: alone (10/s from each of 1,000 clients), and in batches of 48",
-        (OURS, BARE, WS, COLYSEUS, SOCKETIO), loads.ingest,
+        (OURS, BARE, WS, COLYSEUS, CHECKED, SOCKETIO), loads.ingest,
         (Column("pipelined, applied/s", "rate", ",.0f"), Column("per CPU second", "rate_cpu", ",.0f"),
          Column("CPU µs per input alone", "alone_us"),
          Column("CPU µs per frame without inputs", "frame_us"), *BUSY),

@@ -3,9 +3,11 @@
 import { Room, Server } from "@colyseus/core";
 import { schema, t } from "@colyseus/schema";
 import { WebSocketTransport } from "@colyseus/ws-transport";
+import { z } from "zod";
 
 const SIZE = 1000, SPEED = 5, TICK_MS = 50;
-const [, , port, room = "10", coarse = ""] = process.argv;
+const [, , port, room = "10", option = ""] = process.argv;
+const coarse = option === "coarse", validated = option === "validated";
 
 // Positions as hundredths in 32-bit integers: what a quantized field with this range and step is elsewhere.
 const Body = schema({ x: t.int32(), y: t.int32(), mark: t.uint32() }, "Body");
@@ -31,12 +33,15 @@ class Swarm extends Room {
         body.shown.y = Math.round(body.y * 100);
       }
     }, TICK_MS);
-    this.onMessage("steer", (client, [dx, dy, mark]) => {
+    const steer = (client, [dx, dy, mark]) => {
       const body = this.bodies.get(client.sessionId);
       body.dx = dx;
       body.dy = dy;
       body.shown.mark = mark;
-    });
+    };
+    // Checking what clients send is left to the author, with a library: that is a server of its own in the tables.
+    if (validated) this.onMessage("steer", z.tuple([z.number(), z.number(), z.number().int().nonnegative()]), steer);
+    else this.onMessage("steer", steer);
     this.onMessage("shout", (client, mark) => this.broadcast("shout", mark));
   }
   onJoin(client) {

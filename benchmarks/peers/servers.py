@@ -72,7 +72,8 @@ def node() -> str:
 
 OURS, ACKED, UNGATED = "gameserver", "gameserver, all acknowledged", "gameserver, no journal"
 BARE, PICOWS, WS, NAIVE = "bare aiohttp", "picows", "Node ws", "naive aiohttp"
-COLYSEUS, COARSE, SOCKETIO = "Colyseus", "Colyseus, 16-bit positions", "python-socketio"
+COLYSEUS, COARSE, CHECKED = "Colyseus", "Colyseus, 16-bit positions", "Colyseus, validating"
+SOCKETIO = "python-socketio"
 
 
 def peers() -> dict[str, Peer]:
@@ -89,6 +90,7 @@ def peers() -> dict[str, Peer]:
         Peer(NAIVE, "raw", (*module, "benchmarks.peers.naive_aiohttp", "{port}"), clients_max=1000),
         Peer(COLYSEUS, "colyseus", colyseus),
         Peer(COARSE, "colyseus", (*colyseus, "coarse")),
+        Peer(CHECKED, "colyseus", (*colyseus, "validated")),
         Peer(SOCKETIO, "sio", (*module, "benchmarks.peers.socketio_server", "{port}"), clients_max=400),
     )
     return {peer.name: peer for peer in all_of_them}

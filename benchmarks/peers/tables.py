@@ -17,7 +17,7 @@ from benchmarks.report import machine
 
 BUSY_MAX = 0.8
 OTHERS_MAX = 0.1
-NODE_PACKAGES = ("@colyseus/core", "@colyseus/schema", "@colyseus/ws-transport", "ws", "msgpackr")
+NODE_PACKAGES = ("@colyseus/core", "@colyseus/schema", "@colyseus/ws-transport", "ws", "msgpackr", "zod")
 PYTHON_PACKAGES = ("aiohttp", "uvloop", "picows", "python-socketio")
 
 

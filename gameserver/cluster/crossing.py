@@ -1,7 +1,7 @@
 """Between this node and the others: players go to matches wherever those run, and matches to players wherever they are.
 
 What is said to this node is handed to its two sides, the owner's (`owner.py`) and the edge's (`edge.py`); what concerns
-no match (a new one, where one stands) is asked and answered here.
+no match that runs here is asked and answered in `questions.py` and `placement.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from gameserver.cluster.choice import rendezvous
 from gameserver.cluster.edge import EdgePolicy, Edges
 from gameserver.cluster.links import (
     Act,
@@ -25,19 +26,14 @@ from gameserver.cluster.links import (
     Roll,
     decode_node,
     encode_link,
-    error_from,
     match_channel,
     node_channel,
 )
 from gameserver.cluster.owner import Owners
+from gameserver.cluster.placement import Placement
+from gameserver.cluster.questions import Questions
 from gameserver.errors import (
-    GameNotFound,
-    GameServerError,
-    InternalError,
-    LimitReached,
     MatchMoved,
-    NotFound,
-    RequestInvalid,
 )
 from gameserver.match import User
 
@@ -50,15 +46,12 @@ if TYPE_CHECKING:
     from gameserver.cluster.ports import Receiver
     from gameserver.cluster.services import Services
     from gameserver.protocol import Resume
-    from gameserver.storage import Bus, JournalStore, NodeInfo, OwnedMatch, Subscription
+    from gameserver.storage import Bus, JournalStore, OwnedMatch, Subscription
 
 log = structlog.get_logger("gameserver.cluster")
 
-ASK_SECONDS = 3.0
-INFO_SECONDS = 1.0
-NODES_SECONDS = 1.0  # how old the list of nodes may be that new matches are placed by
+READY_SECONDS = 3.0
 CHECK_SECONDS = 1.0
-ASKS_MAX = 10_000
 
 
 class Crossing:
@@ -91,10 +84,9 @@ class Crossing:
         self.edges = Edges(
             bus, store, services, node, prefix, policy, next_channel=host.next_channel, bring=self._bring
         )
-        self._asks: dict[int, asyncio.Future[Any]] = {}
-        self._asked = 0
-        self._nodes: tuple[float, list[NodeInfo]] = (-NODES_SECONDS, [])
-        self._placed: dict[str, int] = {}  # node → matches placed there since its last renewal was read
+        self.questions = Questions(bus, store, services.clock, node, prefix)
+        self.placement = Placement(self.questions, host, services.clock, owns=self.owns)
+        self.questions.answers["bring"] = self._on_bring
         self._subscription: Subscription | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         host.crossing = self
@@ -106,7 +98,7 @@ class Crossing:
         self.edges.start()
         self._keep(self._check_edges())
         try:
-            async with asyncio.timeout(ASK_SECONDS):
+            async with asyncio.timeout(READY_SECONDS):
                 await self._subscription.ready()
         except TimeoutError:
             log.warning("bus_not_ready", consequence="matches of other nodes cannot be reached until it is")
@@ -114,6 +106,7 @@ class Crossing:
     async def stop(self) -> None:
         """No more; matches that run here are the host's business."""
         await self.edges.stop()
+        await self.questions.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -147,11 +140,9 @@ class Crossing:
         elif isinstance(message, Leave):
             owners.leave(message)
         elif isinstance(message, Ask):
-            self._keep(self._answer(message))
+            self.questions.asked(message)
         elif isinstance(message, Answer):
-            future = self._asks.get(message.number)
-            if future is not None and not future.done():
-                future.set_result(message)
+            self.questions.answered(message)
         else:
             self.edges.on_node(message)
 
@@ -180,7 +171,12 @@ class Crossing:
         if self.owns and self._host.bring is not None:
             await self._host.bring(owned.match_id)
         elif not self.owns:
-            await self.ask_owner("bring", {"match": owned.match_id}, owned.game)
+            nodes = [node.id for node in await self.questions.owner_nodes(owned.game)]
+            for chosen in rendezvous(owned.match_id, nodes)[:1]:  # the one that would take it over anyway
+                await self.questions.ask(chosen, "bring", {"match": owned.match_id})
+
+    async def _on_bring(self, body: dict[str, Any]) -> str:
+        return (await self._host.reach(body["match"])).match_id
 
     # --- joining ------------------------------------------------------------------------------------------------------
     async def join(
@@ -191,89 +187,9 @@ class Crossing:
             raise MatchMoved("The match runs on another node, and this one carries no players of others: go there.")
         return await self.edges.join(match_id, user, receiver, request, spectate=spectate, resume=resume)
 
-    async def place(self, what: str, game: str, options: dict[str, Any], user: User) -> dict[str, Any]:
-        """Ask an owner for a match: `create` a new one, or `find` one with a seat for this user. Its info."""
-        body = {"game": game, "options": options, "user": user.id, "name": user.name, "role": user.role}
-        answer: dict[str, Any] = await self.ask_owner(what, body, game)
-        return answer
-
     async def info(self, match_id: str) -> dict[str, Any]:
-        """What a listing shows of a match that another node runs; less of it if that node does not answer."""
-        found = await self.edges.find(match_id)
-        if found.node and found.node != self.node:
-            try:
-                info: dict[str, Any] = await self.ask(found.node, "info", {"match": match_id}, seconds=INFO_SECONDS)
-            except GameServerError as error:
-                log.debug("match_info_missing", match=match_id, error=error.message)
-            else:
-                return info
-        return {
-            "match": match_id, "game": found.game, "players": found.connected, "players_connected": found.connected,
-            "players_max": 0, "spectators": 0, "spectators_max": 0, "open": False, "summary": {}, "epoch": found.epoch,
-            "version": found.version, "time_seconds": 0.0, "created_at": 0.0, "ended": None,
-        }  # fmt: skip
-
-    # --- asking other nodes -------------------------------------------------------------------------------------------
-    async def ask_owner(self, what: str, body: dict[str, Any], game: str) -> Any:
-        """Ask the owner node that has the least to do and runs this game."""
-        nodes = [node for node in await self._owner_nodes() if game in node.games]
-        if not nodes:
-            raise GameNotFound(f"No node runs the game {game!r}.")
-        chosen = min(nodes, key=lambda node: (node.matches + self._placed.get(node.id, 0), node.id))
-        self._placed[chosen.id] = self._placed.get(chosen.id, 0) + 1
-        return await self.ask(chosen.id, what, body)
-
-    async def _owner_nodes(self) -> list[NodeInfo]:
-        now = self._clock.now()
-        if now - self._nodes[0] > NODES_SECONDS:
-            found = [node for node in await self._store.nodes() if "owner" in node.roles and not node.draining]
-            self._nodes = (now, found)
-            self._placed.clear()
-        return self._nodes[1]
-
-    async def ask(self, node: str, what: str, body: dict[str, Any], *, seconds: float = ASK_SECONDS) -> Any:
-        """Ask one node; raises what it answers, or MatchMoved when it does not."""
-        if len(self._asks) >= ASKS_MAX:
-            raise LimitReached(f"{ASKS_MAX} questions wait for other nodes.")
-        self._asked += 1
-        number = self._asked
-        future = self._asks[number] = asyncio.get_running_loop().create_future()
-        try:
-            self.edges.to_node(node, Ask(self.node, number, what, body))
-            async with asyncio.timeout(seconds):
-                answer: Answer = await future
-        except TimeoutError:
-            raise MatchMoved(f"The node {node} does not answer: try again.") from None
-        finally:
-            del self._asks[number]
-        if answer.ok:
-            return answer.result
-        code, message, retryable = answer.result
-        raise error_from(code, message, retryable=retryable)
-
-    async def _answer(self, asked: Ask) -> None:
-        try:
-            answer = Answer(asked.number, True, await self._do(asked.what, asked.body))
-        except GameServerError as error:
-            answer = Answer(asked.number, False, [error.code, error.message, error.retryable])
-        except Exception as failure:
-            log.error("question_failed", what=asked.what, edge=asked.edge, exc_info=failure)
-            internal = InternalError()
-            answer = Answer(asked.number, False, [internal.code, internal.message, internal.retryable])
-        self.owners.to_edge(asked.edge, answer)
-
-    async def _do(self, what: str, body: dict[str, Any]) -> Any:
-        host = self._host
-        if what == "info":
-            return host.get(body["match"]).info()
-        if not self.owns:
-            raise NotFound("This node runs no matches.")
-        if what in ("create", "find"):
-            user = User(body["user"], body["name"], body["role"])
-            return await host.place(what, body["game"], body["options"], user)
-        if what == "bring":
-            return (await host.reach(body["match"])).match_id
-        raise RequestInvalid(f"This node does not know what {what[:40]!r} is.")
+        """What a listing shows of a match that another node runs; raises MatchNotFound."""
+        return await self.placement.info(await self.edges.find(match_id))
 
 
 def policy_for(lease_seconds: float, policy: EdgePolicy | None = None) -> EdgePolicy:

@@ -210,6 +210,8 @@ class Host:
             hosted.end_again(match.ended)
             return None
         hosted.disconnect_all()
+        if self._snapshots is not None:
+            self._snapshots.taken_over(hosted)
         if self.crossing is not None:
             self.crossing.adopted(hosted)
         return hosted
@@ -256,8 +258,8 @@ class Host:
         self._refuse_when_draining()
         if kind == "match":
             return await self._join_match(name, user, receiver, request, spectate=spectate, resume=resume)
-        if self.crossing is not None and not self.crossing.owns:
-            placed = await self.crossing.place("create" if kind == "create" else "find", name, options or {}, user)
+        placed = await self._placed_elsewhere(kind, name, options or {}, user)
+        if placed is not None:
             return await self._join_match(placed["match"], user, receiver, request, spectate=spectate, resume=None)
         if kind == "create":
             return await self._join_new(name, options, user, receiver, request, spectate=spectate)
@@ -277,15 +279,52 @@ class Host:
         assert crossing is not None  # noqa: S101 - without one the match was here, or nowhere
         return await crossing.join(match_id, user, receiver, request, spectate=spectate, resume=resume)
 
-    async def place(self, what: str, game_name: str, options: dict[str, Any], user: User) -> dict[str, Any]:
-        """`create` a match, or `find` one with a seat for this user: here, or where matches are run. Its info."""
-        if self.crossing is not None and not self.crossing.owns:
-            return await self.crossing.place(what, game_name, options, user)
-        if what == "create":
-            hosted = self.create_match(game_name, options)
-        else:
-            hosted = await self.find_or_create(game_name, options, user)
+    async def _placed_elsewhere(
+        self, kind: str, game_name: str, options: dict[str, Any], user: User
+    ) -> dict[str, Any] | None:
+        """Another node's match for this user; None: one of this node's will do."""
+        if self.crossing is None:
+            return None
+        placement, owns = self.crossing.placement, self.crossing.owns
+        if kind == "create":
+            return None if owns else await placement.create(game_name, options, user)
+        if owns:
+            self.registry.get(game_name)
+            if self._runs(game_name, options_key(options)):
+                return None
+        return await placement.find(game_name, options, user)
+
+    def _runs(self, game_name: str, key: str) -> bool:
+        """Is there any match of this game with these options here, whether it has room or not?"""
+        if (game_name, key) in self._open:
+            return True
+        return any(hosted.game == game_name and hosted.options_key == key for hosted in self._matches.values())
+
+    async def place(self, kind: str, game_name: str, options: dict[str, Any], user: User) -> dict[str, Any]:
+        """A new match (`create`), or one with a seat for this user (`find`), here or elsewhere. Its info."""
+        self._refuse_when_draining()
+        placed = await self._placed_elsewhere(kind, game_name, options, user)
+        if placed is not None:
+            return placed
+        found = None if kind == "create" else self.offer(game_name, options, user)
+        return found or await self.make(game_name, options, user)
+
+    async def make(self, game_name: str, options: dict[str, Any], user: User) -> dict[str, Any]:
+        """A new match here, with a seat that is kept for the user for a moment. Its info."""
+        hosted = self.create_match(game_name, options)
+        hosted.reserve(user.id, RESERVATION_SECONDS)
         await self._known_to_all(hosted)
+        return hosted.info()
+
+    def offer(self, game_name: str, options: dict[str, Any], user: User) -> dict[str, Any] | None:
+        """A match here that has a seat for the user, which is kept for a moment. Its info, if there is one.
+
+        Whoever asks next is offered the same match while it has seats: finding and reserving are one step.
+        """
+        hosted = None if self.draining else self._with_room(game_name, options, user, ())
+        if hosted is None:
+            return None
+        hosted.reserve(user.id, RESERVATION_SECONDS)
         return hosted.info()
 
     async def _known_to_all(self, hosted: HostedMatch) -> None:
@@ -333,17 +372,6 @@ class Host:
             except (MatchFull, MatchEnded, MatchMoved, JoinRefused):
                 refused.add(hosted.match_id)
         return await self._join_new(game_name, options, user, receiver, request, spectate=spectate)
-
-    async def find_or_create(self, game_name: str, options: dict[str, Any], user: User) -> HostedMatch:
-        """A match of this game with these options that has a seat for the user, which is kept for a moment.
-
-        Whoever joins next is found the same match while it has seats: finding, making and reserving are one step.
-        """
-        self._refuse_when_draining()
-        self.registry.get(game_name)
-        hosted = self._with_room(game_name, options, user, ()) or self.create_match(game_name, options)
-        hosted.reserve(user.id, RESERVATION_SECONDS)
-        return hosted
 
     def _with_room(
         self, game_name: str, options: dict[str, Any], user: User, refused: Collection[str]

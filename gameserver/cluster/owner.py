@@ -442,12 +442,15 @@ class Owners:
         limit = self._clock.now() - self._silent_seconds_max
         for edge in [edge for edge, heard_at in self._heard.items() if heard_at < limit]:
             del self._heard[edge]
-            matches = self._carried.pop(edge, set())
-            log.warning("edge_lost", edge=edge, matches=len(matches))
-            for match_id in matches:
-                link = self._link(match_id, edge)
-                for seat in [] if link is None else list(link.seats.values()):
-                    self._lost(seat)
+            seats = [seat for match_id in self._carried.pop(edge, set()) for seat in self._seats(match_id, edge)]
+            if seats:  # an edge that carries nothing any more says nothing any more
+                log.warning("edge_lost", edge=edge, sessions=len(seats))
+            for seat in seats:
+                self._lost(seat)
+
+    def _seats(self, match_id: str, edge: str) -> list[EdgeSeat]:
+        link = self._link(match_id, edge)
+        return [] if link is None else list(link.seats.values())
 
 
 def sessions_checksum(sessions: Iterable[str]) -> int:

@@ -28,6 +28,7 @@ log = structlog.get_logger("gameserver.cluster")
 POLL_SECONDS = 0.25
 CONCURRENT_SAVES = 16
 JOURNALED_INTERVALS = 6  # a journaled match is saved this much less often, unless its journal grows long
+PROVEN_SECONDS = 2.0  # a match that was taken over is saved after so long, which ends the count of its attempts
 LARGE_BYTES = 65_536  # a snapshot that was larger than this last time is encoded in a thread
 
 
@@ -54,6 +55,7 @@ class Snapshotter:
         self._policy = policy
         self.on_saved: Callable[[HostedMatch], None] | None = None
         self._unsaved: dict[str, HostedMatch] = {}
+        self._unproven: dict[str, float] = {}
         self._sizes: dict[str, int] = {}
         self._slots = asyncio.Semaphore(CONCURRENT_SAVES)
         self._task: asyncio.Task[None] | None = None
@@ -74,8 +76,15 @@ class Snapshotter:
         """This match has something to save. Matches that never change never cost anything here."""
         self._unsaved[hosted.match_id] = hosted
 
+    def taken_over(self, hosted: HostedMatch) -> None:
+        """It came from another node: once it has run here for a moment, that is noted, and it counts as unharmed."""
+        self._unproven[hosted.match_id] = self._clock.now() + PROVEN_SECONDS
+        hosted.unsaved_since = self._clock.now()
+        self.changed(hosted)
+
     def forget(self, match_id: str) -> None:
         """The match is not hosted here any more."""
+        self._unproven.pop(match_id, None)
         self._unsaved.pop(match_id, None)
         self._sizes.pop(match_id, None)
 
@@ -100,6 +109,8 @@ class Snapshotter:
         since = hosted.unsaved_since
         if since is None or hosted.closed:
             return False
+        if hosted.match_id in self._unproven:
+            return now >= self._unproven[hosted.match_id]
         if hosted.journaled:
             # Nothing is at risk: a snapshot only keeps the journal short, and readings after a crash quick.
             if self._writer.wants_snapshot(hosted.match_id):
@@ -135,6 +146,7 @@ class Snapshotter:
                 return False
             if hosted.saved_version < version:
                 hosted.saved_version = version
+            self._unproven.pop(hosted.match_id, None)
             if hosted.unsaved_since is None:
                 self._unsaved.pop(hosted.match_id, None)
             if self._failing:

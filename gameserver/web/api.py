@@ -173,7 +173,7 @@ class HttpApi:
 
     # --- handlers -----------------------------------------------------------------------------------------------------
     async def _list(self, call: Call) -> MatchList:
-        return self._operations.list_matches(call.request.query)
+        return await self._operations.list_matches(call.request.query)
 
     async def _get(self, call: Call) -> MatchInfo:
         return await self._operations.match(call.request.match_info["match"])

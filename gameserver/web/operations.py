@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
@@ -112,6 +113,8 @@ class Operations:
         self._seen: dict[str, float] = {}
         self._seen_tasks: set[asyncio.Task[None]] = set()
         self._seen_slots = asyncio.Semaphore(SEEN_CONCURRENT)
+        if host.crossing is not None:
+            host.crossing.questions.answers["list"] = self.answer_list
         self._methods: dict[str, Callable[[Claims, dict[str, Any]], Awaitable[Any]]] = {
             "matches": self._call_matches,
             "match": self._call_match,
@@ -121,11 +124,21 @@ class Operations:
         }
 
     # --- matches ------------------------------------------------------------------------------------------------------
-    def list_matches(self, params: Mapping[str, str]) -> MatchList:
-        """A page of the running matches."""
+    async def list_matches(self, params: Mapping[str, str]) -> MatchList:
+        """A page of the running matches, of all nodes that answer in time."""
         query = parse_listing_query(params)
-        page = list_matches((hosted.info() for hosted in self._host), query)
+        found = [hosted.info() for hosted in self._host]
+        if self._host.crossing is not None:
+            for infos in await self._host.crossing.placement.ask_others("list", {"query": dict(params)}):
+                found += infos
+        page = list_matches(found, query)
         return MatchList([msgspec.convert(info, MatchInfo) for info in page.matches], page.next_cursor)
+
+    async def answer_list(self, body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """What another node is told that makes a page: the first matches here, and one to see that more follow."""
+        query = parse_listing_query(body["query"])
+        query = replace(query, limit=query.limit + 1)
+        return list(list_matches((hosted.info() for hosted in self._host), query).matches)
 
     async def match(self, match_id: str) -> MatchInfo:
         """One running match, wherever it runs."""
@@ -229,7 +242,7 @@ class Operations:
 
     async def _call_matches(self, claims: Claims, params: dict[str, Any]) -> Any:
         check_permission(claims.role, Permission.MATCH_LIST)
-        return self.list_matches({str(name): _as_text(value) for name, value in params.items()})
+        return await self.list_matches({str(name): _as_text(value) for name, value in params.items()})
 
     async def _call_match(self, claims: Claims, params: dict[str, Any]) -> Any:
         check_permission(claims.role, Permission.MATCH_LIST)

@@ -200,7 +200,8 @@ async def test_without_the_store_it_stays_awake(nodes: tuple[SleepyNode, SleepyN
 
 async def test_a_promised_seat_keeps_it_awake(nodes: tuple[SleepyNode, SleepyNode]) -> None:
     a, _ = nodes
-    hosted = await a.host.find_or_create("postcards", {}, User("anne"))
+    made = await a.host.make("postcards", {}, User("anne"))
+    hosted = a.host.get(made["match"])
     assert await a.look() == 0
     hosted.reserve("anne", 0.0)
     await asyncio.sleep(0.01)

@@ -68,7 +68,7 @@ def test_a_thousand_spectators_cost_the_owner_one_publish_a_frame_and_one_attach
         for number in range(20):
             ann.act("put", number)
             await asyncio.sleep(0.05)
-        await asyncio.sleep(0.1)
+        await eventually(lambda: all(one.room.version == hosted.match.version for one in watchers), 1.0)
         flushes = hosted.match.version - version
         pulses = 3
         assert 20 <= flushes <= 30
@@ -418,7 +418,7 @@ def test_an_edge_makes_no_matches_and_asks_the_owner_that_has_the_least_to_do() 
         busy, idle = await world.node("a"), await world.node("b", roles=("owner",))
         edge = await world.node("e", roles=("edge",))
         for _ in range(3):
-            busy.host.create_match("ledger")
+            busy.host.create_match("ticking")
         await asyncio.sleep(1.0)  # it says so with its next renewal
         ben = SimClient(world, "ben", "", spectate=False)
         member = await edge.host.join("game", "ledger", ben.user, ben, 1)
@@ -429,12 +429,55 @@ def test_an_edge_makes_no_matches_and_asks_the_owner_that_has_the_least_to_do() 
         ann = SimClient(world, "ann", "", spectate=False)
         await edge.host.join("game", "ledger", ann.user, ann, 1)
         assert len(hosted.match.players) == 2, "the same match while it has seats"
-        info = await edge.host.place("create", "ticking", {}, ben.user)
-        assert await edge.host.info(info["match"]) == {**info, "version": info["version"] + 1} or info["match"]
+        info = await edge.host.place("create", "ledger", {}, ben.user)
+        assert info["match"] in idle.host
+        assert (await edge.host.info(info["match"]))["match"] == info["match"]
         with pytest.raises(GameNotFound):
             await edge.host.place("find", "nosuchgame", {}, ben.user)
         with pytest.raises(MatchNotFound):
             await edge.host.info("nosuchmatch")
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_who_asks_different_nodes_for_a_game_at_once_meets_in_one_match() -> None:
+    async def main() -> None:
+        world = World()
+        nodes = [await world.node(name) for name in "abc"]
+        users = [SimClient(world, f"u{number}", "", spectate=False) for number in range(9)]
+        joins = (
+            nodes[number % 3].host.join("game", "ledger", user.user, user, 1, options={"map": "moon"})
+            for number, user in enumerate(users)
+        )
+        members = await asyncio.gather(*joins)
+        assert len({member.hosted.match_id for member in members}) == 1
+        assert sum(len(node.host) for node in nodes) == 1
+        [owner] = [node for node in nodes if len(node.host)]
+        away = next(node for node in nodes if node is not owner)
+        eve = SimClient(world, "eve", "", spectate=False)
+        other = await away.host.join("game", "ledger", eve.user, eve, 1, options={"map": "mars"})
+        assert other.hosted.match_id != members[0].hosted.match_id, "other options are another match"
+        [hosted] = [hosted for node in nodes for hosted in node.host if "eve" in hosted.match.players]
+        hosted.reserve("u0", 10.0)
+        local = await away.host.place("find", "ledger", {"map": "moon"}, users[0].user)
+        assert local["match"] == members[0].hosted.match_id
+        await world.stop()
+
+    run_virtually(main)
+
+
+def test_a_game_is_found_without_the_node_that_people_meet_at() -> None:
+    async def main() -> None:
+        world = World()
+        a, b = await world.node("a"), await world.node("b")
+        await asyncio.sleep(1.0)
+        ann = SimClient(world, "ann", "", spectate=False)
+        world.loss = 1.0
+        member = await a.host.join("game", "ledger", ann.user, ann, 1)
+        assert member.hosted.match_id in a.host, "made here, since nobody answered"
+        assert len(b.host) == 0
+        world.loss = 0.0
         await world.stop()
 
     run_virtually(main)

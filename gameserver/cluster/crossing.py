@@ -38,7 +38,7 @@ from gameserver.errors import (
 from gameserver.match import User
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from gameserver.cluster.host import Host
     from gameserver.cluster.hosted import HostedMatch
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.ports import Receiver
     from gameserver.cluster.services import Services
     from gameserver.protocol import Resume
-    from gameserver.storage import Bus, JournalStore, OwnedMatch, Subscription
+    from gameserver.storage import Bus, JournalStore, NodeInfo, OwnedMatch, Subscription
 
 log = structlog.get_logger("gameserver.cluster")
 
@@ -64,6 +64,7 @@ class Crossing:
         host: Host,
         services: Services,
         node: str,
+        live_nodes: Callable[[], Iterable[NodeInfo]],
         *,
         prefix: str = "gs",
         roles: Sequence[str] = ("edge", "owner"),
@@ -74,7 +75,6 @@ class Crossing:
         self.owns = "owner" in roles
         self.carries = "edge" in roles
         self._bus = bus
-        self._store = store
         self._host = host
         self._prefix = prefix
         self._clock = services.clock
@@ -84,7 +84,7 @@ class Crossing:
         self.edges = Edges(
             bus, store, services, node, prefix, policy, next_channel=host.next_channel, bring=self._bring
         )
-        self.questions = Questions(bus, store, services.clock, node, prefix)
+        self.questions = Questions(bus, live_nodes, node, prefix)
         self.placement = Placement(self.questions, host, services.clock, owns=self.owns)
         self.questions.answers["bring"] = self._on_bring
         self._subscription: Subscription | None = None
@@ -171,7 +171,7 @@ class Crossing:
         if self.owns and self._host.bring is not None:
             await self._host.bring(owned.match_id)
         elif not self.owns:
-            nodes = [node.id for node in await self.questions.owner_nodes(owned.game)]
+            nodes = [node.id for node in self.questions.owner_nodes(owned.game)]
             for chosen in rendezvous(owned.match_id, nodes)[:1]:  # the one that would take it over anyway
                 await self.questions.ask(chosen, "bring", {"match": owned.match_id})
 

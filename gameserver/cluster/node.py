@@ -36,7 +36,7 @@ from gameserver.cluster.topics import Topics
 from gameserver.storage import NodeInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from gameserver.cluster.games import GameRegistry
     from gameserver.cluster.ports import Clock, EffectSink
@@ -110,8 +110,8 @@ class ClusterNode:
             reassertion=self.reassertion, clock=clock.now, sleep=around.sleep,
         )  # fmt: skip
         self.crossing = Crossing(
-            around.bus, journal, self.host, services, name, prefix=settings.redis.prefix, roles=self.roles,
-            policy=policy_for(cluster.lease_seconds),
+            around.bus, journal, self.host, services, name, self.live_nodes, prefix=settings.redis.prefix,
+            roles=self.roles, policy=policy_for(cluster.lease_seconds),
         )  # fmt: skip
         self.handover = Handover(self.writer, clock, announce=self.crossing.announce_free)
         self.drain = Drain(self.host, self.handover, clock)
@@ -150,6 +150,10 @@ class ClusterNode:
             draining=host.draining,
             state_versions=tuple(host.registry.get(game).state_version for game in games),
         )
+
+    def live_nodes(self) -> Iterable[NodeInfo]:
+        """All nodes, as this one saw them a moment ago."""
+        return self.takeover.fleet.nodes.values()
 
     async def start(self) -> int:
         """Become one of the nodes, and run what waits for an owner; how many matches run.

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from gameserver.cluster.choice import rendezvous
-from gameserver.cluster.questions import NODES_SECONDS
 from gameserver.errors import GameNotFound, GameServerError, MatchNotFound, NotFound
 from gameserver.match import User
 
@@ -23,11 +22,12 @@ if TYPE_CHECKING:
     from gameserver.cluster.host import Host
     from gameserver.cluster.ports import Clock
     from gameserver.cluster.questions import Questions
-    from gameserver.storage import NodeInfo, OwnedMatch
+    from gameserver.storage import OwnedMatch
 
 log = structlog.get_logger("gameserver.cluster")
 
 INFO_SECONDS = 1.0
+RENEWED_SECONDS = 1.0  # by then nodes have told how many matches they run
 OFFER_SECONDS = 0.5  # a node that takes longer to say whether it has a seat is not waited for
 
 
@@ -49,10 +49,10 @@ class Placement:
     # --- asking -------------------------------------------------------------------------------------------------------
     async def create(self, game: str, options: dict[str, Any], user: User) -> dict[str, Any]:
         """A new match on the node that has the least to do; its info."""
-        nodes = await self._owner_nodes(game)
+        nodes = self._questions.owner_nodes(game)
         if not nodes:
             raise GameNotFound(f"No node runs the game {game!r}.")
-        if self._clock.now() - self._placed_at > NODES_SECONDS:
+        if self._clock.now() - self._placed_at > RENEWED_SECONDS:
             self._placed, self._placed_at = {}, self._clock.now()
         chosen = min(nodes, key=lambda node: (node.matches + self._placed.get(node.id, 0), node.id)).id
         self._placed[chosen] = self._placed.get(chosen, 0) + 1
@@ -61,7 +61,7 @@ class Placement:
 
     async def find(self, game: str, options: dict[str, Any], user: User) -> dict[str, Any] | None:
         """A match with a seat for this user, made if there is none; its info. None: there is no other node to ask."""
-        nodes = [node.id for node in await self._owner_nodes(game)]
+        nodes = [node.id for node in self._questions.owner_nodes(game)]
         if not nodes and not self._owns:
             raise GameNotFound(f"No node runs the game {game!r}.")
         if not nodes or nodes == [self._questions.node]:
@@ -96,11 +96,8 @@ class Placement:
 
     async def ask_others(self, what: str, body: dict[str, Any]) -> list[Any]:
         """What all other nodes that run matches answer in time."""
-        others = [node.id for node in await self._questions.owner_nodes() if node.id != self._questions.node]
+        others = [node.id for node in self._questions.owner_nodes() if node.id != self._questions.node]
         return await self._questions.ask_each(others, what, body, seconds=INFO_SECONDS)
-
-    async def _owner_nodes(self, game: str) -> list[NodeInfo]:
-        return await self._questions.owner_nodes(game)
 
     # --- answering ----------------------------------------------------------------------------------------------------
     async def _on_create(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +120,7 @@ class Placement:
         found = self._host.offer(game, options, _user(body))
         if found is not None:
             return found
-        others = [node.id for node in await self._owner_nodes(game) if node.id != self._questions.node]
+        others = [node.id for node in self._questions.owner_nodes(game) if node.id != self._questions.node]
         for offered in await self._questions.ask_each(others, "offer", body, seconds=OFFER_SECONDS):
             if offered is not None:
                 return dict(offered)

@@ -13,30 +13,26 @@ from gameserver.errors import GameServerError, InternalError, LimitReached, Matc
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from gameserver.cluster.ports import Clock
-    from gameserver.storage import Bus, JournalStore, NodeInfo
+    from gameserver.storage import Bus, NodeInfo
 
 log = structlog.get_logger("gameserver.cluster")
 
 ASK_SECONDS = 3.0
-NODES_SECONDS = 1.0  # how old the list of nodes may be
 ASKS_MAX = 10_000
 
 
 class Questions:
     """What this node asks others, and what it answers them."""
 
-    def __init__(self, bus: Bus, store: JournalStore, clock: Clock, node: str, prefix: str) -> None:
+    def __init__(self, bus: Bus, live_nodes: Callable[[], Iterable[NodeInfo]], node: str, prefix: str) -> None:
         self.node = node
         self.answers: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {}
         """What is asked → who answers."""
         self._bus = bus
-        self._store = store
-        self._clock = clock
+        self._live_nodes = live_nodes
         self._prefix = prefix
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._asked = 0
-        self._nodes: tuple[float, list[NodeInfo]] = (-NODES_SECONDS, [])
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def stop(self) -> None:
@@ -45,13 +41,13 @@ class Questions:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def owner_nodes(self, game: str | None = None) -> list[NodeInfo]:
+    def owner_nodes(self, game: str | None = None) -> list[NodeInfo]:
         """The nodes that take new matches (of this game), as of a moment ago."""
-        now = self._clock.now()
-        if now - self._nodes[0] > NODES_SECONDS:
-            found = [node for node in await self._store.nodes() if "owner" in node.roles and not node.draining]
-            self._nodes = (now, found)
-        return [node for node in self._nodes[1] if game is None or game in node.games]
+        return [
+            node
+            for node in self._live_nodes()
+            if "owner" in node.roles and not node.draining and (game is None or game in node.games)
+        ]
 
     # --- asking -------------------------------------------------------------------------------------------------------
     async def ask(self, node: str, what: str, body: dict[str, Any], *, seconds: float = ASK_SECONDS) -> Any:

@@ -23,6 +23,7 @@ from gameserver.errors import GameServerError
 from gameserver.metrics import Metrics
 from gameserver.protocol import Ack, Closed, Events, Frame, Joined, Part, StateMessage, decode_client
 from gameserver.state import to_plain
+from gameserver.storage import NodeInfo
 from tests.cluster.kit import unframed
 from tests.simulation.memory_bus import MemoryBus, MemoryWire
 from tests.simulation.memory_journal import MemoryJournal, MemoryServer
@@ -150,6 +151,9 @@ class Node(ClusterNode):
         await self.membership.start()
         await self.crossing.start()
         self.alive = True
+
+    def live_nodes(self) -> list[NodeInfo]:
+        return self.world.server.live_nodes()
 
     async def kill(self) -> None:
         """Gone in the middle of whatever; its sockets too."""

@@ -96,6 +96,11 @@ class MemoryServer:
         """Like `secrets.token_hex(8)`, but the same in each run."""
         return f"{self._random.getrandbits(64):016x}"
 
+    def live_nodes(self) -> list[NodeInfo]:
+        """Those whose lease runs."""
+        now = self.clock()
+        return [node for _, (node, until) in sorted(self.leases.items()) if until > now]
+
     def store_epoch(self) -> str:
         """Made when it is first needed."""
         if self.epoch is None:
@@ -350,11 +355,7 @@ class MemoryJournal:
         return await self._call(run)
 
     async def nodes(self) -> list[NodeInfo]:
-        def run() -> list[NodeInfo]:
-            now = self.server.clock()
-            return [node for _, (node, until) in sorted(self.server.leases.items()) if until > now]
-
-        return await self._call(run)
+        return await self._call(self.server.live_nodes)
 
     async def retire(self, node_id: str) -> None:
         await self._call(lambda: self.server.leases.pop(node_id, None))

@@ -58,7 +58,7 @@ from gameserver.protocol.server_messages import (
     Welcome,
     WelcomeInfo,
 )
-from gameserver.protocol.websocket import PING_FRAME, ws_frame
+from gameserver.protocol.websocket import PING_FRAME, close_frame, pong_frame, ws_frame
 
 __all__ = [
     "CLIENT_MESSAGES",
@@ -98,6 +98,7 @@ __all__ = [
     "StateMessage",
     "Welcome",
     "WelcomeInfo",
+    "close_frame",
     "decode_client",
     "decode_server",
     "encode_ack",
@@ -118,5 +119,6 @@ __all__ = [
     "encode_state",
     "encode_welcome",
     "pack",
+    "pong_frame",
     "ws_frame",
 ]

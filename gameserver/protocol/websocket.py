@@ -11,6 +11,16 @@ PING_FRAME: Final = b"\x89\x00"
 """A server's ping without a payload."""
 
 
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a ping: its payload (which has at most 125 bytes) again."""
+    return bytes((0x8A, len(payload))) + payload
+
+
+def close_frame(close_code: int, reason: bytes) -> bytes:
+    """The beginning or the end of a closing handshake; the reason has at most 123 bytes."""
+    return bytes((0x88, 2 + len(reason))) + close_code.to_bytes(2, "big") + reason
+
+
 def ws_frame(payload: bytes) -> bytes:
     """One unfragmented, unmasked binary frame: FIN and opcode 2, the length in its shortest form, the payload."""
     length = len(payload)

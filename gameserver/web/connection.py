@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from gameserver.cluster import Flow, User
 from gameserver.errors import (
+    BudgetExceeded,
     GameServerError,
     HelloTimeout,
     InternalError,
+    MessageTooLarge,
     NotJoined,
     ProtocolError,
     SlowConsumer,
+    TextFrameRefused,
     close_code_of,
 )
 from gameserver.protocol import (
@@ -37,6 +40,7 @@ from gameserver.protocol import (
     encode_refusal,
     encode_reply,
     encode_welcome,
+    pong_frame,
     ws_frame,
 )
 from gameserver.session import SessionMachine
@@ -47,16 +51,27 @@ if TYPE_CHECKING:
     from gameserver.cluster import Member
     from gameserver.protocol import ClientMessage
     from gameserver.web.connections import Connections
-    from gameserver.web.socket import GameSocket
 
 log = structlog.get_logger("gameserver.web")
 
 EARLY_ACTIONS_MAX = 256  # a client has at most its window of 64 under way in each match
+MESSAGE_TOO_BIG = 1009  # RFC 6455
 CLOSE_REASON_BYTES_MAX = 123  # a control frame has at most 125 bytes, two of them the code
 
 
+class Link(Protocol):
+    """The WebSocket under a connection."""
+
+    @property
+    def writing_paused(self) -> bool:
+        """The transport's buffer is past its high-water mark."""
+
+    async def close(self, close_code: int, reason: bytes) -> None:
+        """The closing handshake; waits for the peer."""
+
+
 class Connection:
-    """Implements `Receiver` for the host."""
+    """Implements `Receiver` for the host, and `Listener` for what arrives."""
 
     __slots__ = (
         "_counts",
@@ -65,12 +80,11 @@ class Connection:
         "_hello_timer",
         "_joining",
         "_limits",
+        "_link",
         "_machine",
         "_members",
         "_now",
-        "_protocol",
         "_server",
-        "_socket",
         "_tasks",
         "_transport",
         "close_code",
@@ -85,18 +99,16 @@ class Connection:
         self,
         id: str,
         server: Connections,
-        socket: GameSocket,
         transport: asyncio.Transport,
-        protocol: Any,
+        link: Link,
     ) -> None:
         self.id = id
         self.user: User | None = None
         self.close_code: int | None = None
         self.ending: asyncio.Task[None] | None = None
         self._server = server
-        self._socket = socket
         self._transport = transport
-        self._protocol = protocol
+        self._link = link
         self._limits = server.limits.messages
         self._counts = server.counts
         # Past this even answers are not buffered any more: a client that asks and asks and never reads.
@@ -119,7 +131,7 @@ class Connection:
         transport = self._transport
         if self.ending is not None or transport.is_closing():
             return
-        if self._protocol.writing_paused and transport.get_write_buffer_size() > self._hard_max:
+        if self._link.writing_paused and transport.get_write_buffer_size() > self._hard_max:
             self.abort(close_code_of(SlowConsumer), "it does not read its answers")
             return
         try:
@@ -132,7 +144,7 @@ class Connection:
 
     def buffered_bytes(self) -> int:
         """Bytes that wait for the peer. Below the transport's high-water mark nobody needs the exact number."""
-        return self._transport.get_write_buffer_size() if self._protocol.writing_paused else 0
+        return self._transport.get_write_buffer_size() if self._link.writing_paused else 0
 
     def ping(self, now: float) -> None:
         """Ask whether the client is there: bytes that arrive from now on are an answer, whatever they are."""
@@ -186,10 +198,48 @@ class Connection:
 
     def fail(self, error: GameServerError, request: int | None = None) -> None:
         """Tell the client; an error of the connection as a whole ends it with the documented code."""
-        self._server.metrics.errors_sent_total.labels(error.code).inc()
-        self.write((ws_frame(encode_failure(request, error)),))
+        self.tell(error, request)
         if request is None and (error.close_code is not None or isinstance(error, ProtocolError)):
             self.close(close_code_of(error), error.message)
+
+    def tell(self, error: GameServerError, request: int | None = None) -> None:
+        """Only tell the client."""
+        self._server.metrics.errors_sent_total.labels(error.code).inc()
+        self.write((ws_frame(encode_failure(request, error)),))
+
+    def feed_text(self) -> None:
+        """A text message: there are none."""
+        self.fail(TextFrameRefused())
+
+    def feed_ping(self, payload: bytes) -> None:
+        """The WebSocket's own ping. It is answered, so it counts as a message."""
+        if self.ending is not None:
+            return
+        try:
+            self._machine.admit(len(payload), self.heard_at)
+        except BudgetExceeded as error:
+            self.fail(error)
+        else:
+            self.write((pong_frame(payload),))
+
+    def too_large(self) -> MessageTooLarge:
+        """What a message is refused with whose frames say that it will be."""
+        return MessageTooLarge(f"a message has at most {self._limits.message_bytes_max} bytes")
+
+    def unreadable(self, close_code: int) -> None:
+        """What arrives is no WebSocket, or too large."""
+        if close_code == MESSAGE_TOO_BIG:
+            self.fail(self.too_large())
+        else:
+            self.close(close_code, "")
+
+    def peer_closed(self, close_code: int) -> None:
+        """The client closes."""
+        self.close(close_code, "")
+
+    def gone(self) -> None:
+        """The transport is closed."""
+        self._server.closed(self)
 
     def _on_hello(self, message: Hello) -> None:
         self._stop_hello_timer()
@@ -329,7 +379,7 @@ class Connection:
         text = reason.encode()[:CLOSE_REASON_BYTES_MAX].decode(errors="ignore").encode()
         try:
             async with asyncio.timeout(seconds):
-                await self._socket.close(code=close_code, message=text)
+                await self._link.close(close_code, text)
         except (TimeoutError, OSError, RuntimeError) as gone:
             log.debug("close_unanswered", connection=self.id, error=str(gone) or type(gone).__name__)
         finally:

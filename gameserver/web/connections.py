@@ -16,14 +16,12 @@ from gameserver.web.heartbeat import Heartbeat
 from gameserver.web.receiving import find_problem
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from gameserver.access import Claims
     from gameserver.cluster import Host
     from gameserver.metrics import Metrics
+    from gameserver.web.connection import Link
     from gameserver.web.context import Authenticator, SocketLimits
     from gameserver.web.operations import Operations
-    from gameserver.web.socket import GameSocket
 
 log = structlog.get_logger("gameserver.web")
 
@@ -79,12 +77,9 @@ class Connections:
             self.metrics.connections_refused_total.labels("limit").inc()
             raise ConnectionLimitReached
 
-    def open(self, socket: GameSocket, request: web.BaseRequest) -> Connection | None:
-        """After the handshake; None if the client has gone meanwhile."""
-        transport = request.transport
-        if transport is None:
-            return None
-        connection = Connection(secrets.token_hex(6), self, socket, transport, request.protocol)
+    def open(self, transport: asyncio.Transport, link: Link) -> Connection:
+        """After the handshake."""
+        connection = Connection(secrets.token_hex(6), self, transport, link)
         self._open.add(connection)
         self._none_open.clear()
         self.metrics.connections_accepted_total.inc()
@@ -92,7 +87,7 @@ class Connections:
             connection.close(close_code_of(ServerDraining), ServerDraining().message)
         return connection
 
-    def closed(self, connection: Connection, close_code: int | None) -> None:
+    def closed(self, connection: Connection, close_code: int | None = None) -> None:
         """The socket is gone, whoever closed it."""
         self._open.discard(connection)
         if not self._open:

@@ -32,15 +32,12 @@ from gameserver.storage.ports import (
     DocumentStore,
     InsertOutcome,
     RecordSink,
-    RestoredSnapshot,
     SnapshotMeta,
-    SnapshotStore,
 )
 from gameserver.storage.records import RecordWriter
 from gameserver.storage.redis_bus import RedisBus
 from gameserver.storage.redis_journal import RedisJournal, make_journal
 from gameserver.storage.redis_presence import PresenceStore, Present, RedisPresence
-from gameserver.storage.redis_snapshots import RedisSnapshots
 from gameserver.storage.stores import Stores, open_stores
 from gameserver.storage.suspects import mark_suspect
 
@@ -72,11 +69,8 @@ __all__ = [
     "RedisBus",
     "RedisJournal",
     "RedisPresence",
-    "RedisSnapshots",
-    "RestoredSnapshot",
     "SnapshotCorrupt",
     "SnapshotMeta",
-    "SnapshotStore",
     "SnapshotTooNew",
     "StoreIdentity",
     "StoreUnavailable",

@@ -25,52 +25,12 @@ class SnapshotMeta:
 
 
 @dataclass(frozen=True, slots=True)
-class RestoredSnapshot:
-    """A snapshot that was read and is whole."""
-
-    match_id: str
-    meta: SnapshotMeta
-    snapshot: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class InsertOutcome:
     """What became of the records of one write: `refused` ones will not be accepted when repeated either."""
 
     written: int
     duplicate: int
     refused: int
-
-
-class SnapshotStore(Protocol):
-    """The last snapshot of each live match."""
-
-    async def save(self, match_id: str, meta: SnapshotMeta, payload: bytes) -> bool:
-        """Keep this snapshot as the match's last one and list the match as live, both or neither.
-
-        False: refused, because a later one (`epoch`, then `version`) is stored or the match was deleted. Saving the
-        same position again is accepted, so an unknown outcome is answered by saving again.
-        """
-
-    async def load(self, match_id: str) -> bytes | None:
-        """The payload as it was saved, or None. Not checked: `restore` does that."""
-
-    async def restore(self, match_id: str) -> RestoredSnapshot | None:
-        """The last snapshot, decoded, or None.
-
-        A damaged one raises `SnapshotCorrupt` after it has been moved to a key of its own: it is never deleted,
-        never tried again by itself, and the match is no longer listed as live. One that a newer server wrote raises
-        `SnapshotTooNew` and stays where it is.
-        """
-
-    async def quarantine(self, match_id: str, reason: str) -> str | None:
-        """Move the match's snapshot aside with a reason; the key it has now, or None if there was none."""
-
-    async def delete(self, match_id: str) -> None:
-        """The match is over: forget its snapshot. A save that was under way before does not bring it back."""
-
-    async def live(self) -> list[str]:
-        """All matches that have a snapshot, in no order. Costs one round trip and never scans keys."""
 
 
 class DocumentStore(Protocol):

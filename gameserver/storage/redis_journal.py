@@ -1,6 +1,6 @@
 """The journal in Redis: every write is a script that checks the token in the same step.
 
-Keys carry the shard as their hash tag, as those of the snapshots do, and share the snapshots' own:
+Keys carry the shard as their hash tag, so that one script call may touch all keys of a shard in a cluster too:
 
     gs:{s17}:<match>:token       hash: state (live, asleep, quarantined, ended), node, epoch, store, version, base, …;
                                  never expires, but for the tombstone of a match that ended
@@ -51,7 +51,7 @@ from gameserver.storage.ports import SnapshotMeta
 from gameserver.storage.redis_calls import DEADLINE_SECONDS, Command, RedisCalls, script
 from gameserver.storage.redis_client import make_redis
 from gameserver.storage.redis_leases import RedisLeases
-from gameserver.storage.redis_snapshots import SHARDS, shard_of
+from gameserver.storage.shards import SHARDS, shard_of
 
 TOMBSTONE_MS = 30 * 86_400_000
 APPENDS_PER_SCRIPT = 128  # one call of it keeps the server busy for less than a millisecond

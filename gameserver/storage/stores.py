@@ -20,7 +20,6 @@ from gameserver.storage.mongo_documents import MongoDocuments
 from gameserver.storage.records import RecordWriter
 from gameserver.storage.redis_client import make_redis, open_pool, persistence_warnings, redis_errors, shown_address
 from gameserver.storage.redis_journal import make_journal
-from gameserver.storage.redis_snapshots import RedisSnapshots
 
 CHECK_SECONDS = 1.0
 
@@ -39,7 +38,6 @@ class Stores:
         }
         self.redis: Redis = make_redis(self._urls["redis"], settings.redis)
         self.mongo: Any = make_mongo(self._urls["mongo"], settings.mongo)
-        self.snapshots = RedisSnapshots(self.redis, prefix=settings.redis.prefix, metrics=metrics)
         self.journal = make_journal(self._urls["redis"], settings.redis, metrics)
         self.documents = MongoDocuments(self.mongo, settings.mongo.database)
         self.records = RecordWriter(self.documents, settings.records, metrics)

@@ -7,7 +7,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from gameserver.storage.redis_calls import script_text
-from gameserver.storage.redis_snapshots import shard_of
+from gameserver.storage.shards import shard_of
 
 SECONDS = 1.0
 

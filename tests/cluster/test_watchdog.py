@@ -19,7 +19,7 @@ from gameserver.cluster import Stuck, Watchdog
 from gameserver.cluster.watchdog import EXIT_CODE
 from gameserver.config import Settings
 from gameserver.match import Match, User
-from gameserver.storage.redis_snapshots import shard_of
+from gameserver.storage.shards import shard_of
 from tests.examples.server import ServerProcess
 
 GAME = '''

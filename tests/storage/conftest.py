@@ -15,7 +15,7 @@ import pytest
 
 from gameserver.config import DataSettings, MongoSettings, RedisSettings, Settings
 from gameserver.metrics import Metrics
-from gameserver.storage import EmbeddedStores, MongoDocuments, RedisSnapshots
+from gameserver.storage import EmbeddedStores, MongoDocuments
 from gameserver.storage.mongo_client import close_mongo, make_mongo
 from gameserver.storage.redis_client import make_redis
 
@@ -32,11 +32,6 @@ async def redis(redis_url: str) -> AsyncIterator[Any]:
     client = make_redis(redis_url, RedisSettings())
     yield client
     await client.aclose()
-
-
-@pytest.fixture
-def snapshots(redis: Any, metrics: Metrics) -> RedisSnapshots:
-    return RedisSnapshots(redis, metrics=metrics)
 
 
 @pytest.fixture(params=DRIVERS)

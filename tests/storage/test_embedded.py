@@ -38,8 +38,8 @@ from gameserver.storage import SnapshotMeta, open_stores
 
 async def main():
     stores = await open_stores(Settings(data={"dir": sys.argv[1]}))
-    number = len(await stores.snapshots.live())
-    await stores.snapshots.save(f"m{number}", SnapshotMeta("arena", 1, 1), b"kept")
+    number = len(await stores.journal.owned())
+    await stores.journal.create(f"m{number}", "n1", meta=SnapshotMeta("arena", 1, 1), snapshot=b"kept")
     await stores.documents.save_match({"id": f"m{number}", "game": "arena"})
     matches = len(await stores.documents.active_matches())
     pids = [child.pid for child in stores.embedded.children.values()]

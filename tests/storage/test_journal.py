@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 from gameserver.config import RedisSettings, Settings
 from gameserver.errors import JournalCorrupt, MatchExists, StoreUnavailable
 from gameserver.metrics import Metrics
-from gameserver.storage import JournalStore, NodeInfo, Outcome, RedisJournal, RedisSnapshots, open_stores
+from gameserver.storage import JournalStore, NodeInfo, Outcome, RedisJournal, open_stores
 from gameserver.storage.redis_client import make_redis
-from gameserver.storage.redis_snapshots import shard_of
+from gameserver.storage.shards import SHARDS, shard_of
 from tests.storage.journal_contract import DONE, FENCED, GAP, JournalContract, created, extend, meta, state
 
 
@@ -117,7 +117,8 @@ async def test_quarantine_keeps_everything_and_tells(journal: RedisJournal, redi
     await redis.hset(journal.key("m1", "snapshot"), "payload", b"garbage")
     with capture_logs() as logs, pytest.raises(JournalCorrupt, match=r"m1.*moved to"):
         await journal.recover("m1")
-    [moved_to] = await RedisSnapshots(redis).quarantined()
+    [moved_to] = await redis.smembers(f"gs:{{s{shard_of('m1')}}}:quarantined")
+    moved_to = moved_to.decode()
     kept = await redis.hgetall(moved_to)
     assert kept[b"payload"] == b"garbage"
     assert b"cut short" in kept[b"reason"]
@@ -177,14 +178,9 @@ async def test_a_lost_token_is_no_new_beginning(journal: RedisJournal, redis: An
     assert await journal.owned() == []
 
 
-async def test_ids_of_unjournaled_matches_are_refused(journal: RedisJournal, redis: Any) -> None:
-    """The snapshots of old have the same place."""
-    await RedisSnapshots(redis).save("m1", meta(4), state(4))
-    with pytest.raises(MatchExists):
-        await created(journal)
-    await RedisSnapshots(redis).delete("m1")
-    with pytest.raises(MatchExists):
-        await created(journal)
+def test_the_shard_of_a_match_never_changes() -> None:
+    """It is part of every key."""
+    assert (shard_of("m1"), SHARDS) == (47, 64)
 
 
 async def test_prefixes_keep_servers_apart(journal: RedisJournal, redis: Any) -> None:

@@ -37,7 +37,7 @@ async def test_configured_stores_are_used(store_settings: Settings, driver: str)
     assert stores.embedded is None
     assert await stores.check() == WELL
     assert metrics.value("store_up", store="redis") == metrics.value("store_up", store="mongo") == 1
-    assert await stores.snapshots.save("m1", META, PAYLOAD)
+    assert await stores.journal.create("m1", "n1", meta=META, snapshot=PAYLOAD)
     assert stores.records.record("score", "m1", {})
     await stores.close()
     assert metrics.value("records_total", outcome="written") == 1
@@ -87,13 +87,13 @@ def test_addresses_are_shown_without_secrets() -> None:
 async def test_stores_that_go_and_come_back(own_stores: EmbeddedStores, own_settings: Settings, driver: str) -> None:
     """Checks tell; calls fail in time; after the return the next call works without anybody reconnecting."""
     stores = await open_stores(with_driver(own_settings, driver))
-    await stores.snapshots.save("m1", META, PAYLOAD)
+    await stores.journal.create("m1", "n1", meta=META, snapshot=PAYLOAD)
     for child in own_stores.children.values():
         os.kill(child.pid or 0, signal.SIGKILL)
     await eventually(lambda: not any(child.pid for child in own_stores.children.values()))
     found = await stores.check()
     assert all(found.values()), found
-    for call in (stores.snapshots.load("m1"), stores.documents.get_match("m1")):
+    for call in (stores.journal.recover("m1"), stores.documents.get_match("m1")):
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
             await call
@@ -101,7 +101,7 @@ async def test_stores_that_go_and_come_back(own_stores: EmbeddedStores, own_sett
     for child in own_stores.children.values():
         await child.start(supervise=False)
     await eventually(lambda: _well(stores))  # a store that has just started may be slower than the short timeouts here
-    assert await stores.snapshots.load("m1") == PAYLOAD
+    assert (await stores.journal.recover("m1")).snapshot == {}
     assert await stores.documents.save_match({"id": "m1", "game": "arena"})
     await stores.close()
 
@@ -118,13 +118,13 @@ async def test_stores_that_hang(own_stores: EmbeddedStores, own_settings: Settin
         assert all(problem for answer in found for problem in answer.values()), found
         assert "no answer for" in str(found[0]["mongo"])
         started = time.monotonic()
-        saves = [stores.snapshots.save("m1", META, PAYLOAD) for _ in range(40)]
+        saves = [stores.journal.create("m1", "n1", meta=META, snapshot=PAYLOAD) for _ in range(40)]
         reads = [stores.documents.get_match("m1") for _ in range(40)]
         outcomes = await asyncio.gather(*saves, *reads, return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
         assert time.monotonic() - started < 5
     await eventually(lambda: _well(stores))
-    assert await stores.snapshots.save("m1", META, PAYLOAD)
+    assert await stores.journal.create("m1", "n1", meta=META, snapshot=PAYLOAD)
     await stores.close()
 
 

@@ -227,7 +227,7 @@ class Application:
             return
         self.host.draining = True
         await self.web.leave_shared_port()
-        state = await self._node.drain.run(seconds)
+        state = await self._node.hand_over(seconds)
         if state.left == 0:
             await self.web.close_connections(CLOSE_SECONDS)
 
@@ -242,7 +242,7 @@ class Application:
             await node.stop_claiming()
             if self.web is not None:
                 await self.web.leave_shared_port()
-                await node.drain.run(seconds * 0.4)
+                await node.hand_over(seconds * 0.4)
             # What could not be handed over is frozen, so that nothing is acknowledged after the last snapshot.
             seconds_left = seconds - (time.monotonic() - started)
             saving = asyncio.create_task(node.host.stop(seconds_left * 0.5), name="final snapshots")

@@ -24,6 +24,7 @@ POLL_SECONDS = 1.0
 SOON_SECONDS = 30.0  # what is due within this is waited for awake
 HANDOVER_SECONDS = 5.0
 AT_ONCE_MAX = 16
+PART_MATCHES = 500  # looked at in one go: ten thousand would stop the others for as long as a tick
 
 
 class Hibernator:
@@ -44,6 +45,7 @@ class Hibernator:
         self._poll_seconds = poll_seconds
         self._soon_seconds = soon_seconds
         self._idle_since: dict[str, float] = {}
+        self._looks = 0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -68,19 +70,26 @@ class Hibernator:
                 log.error("hibernation_failed", exc_info=failure)
 
     async def look(self) -> int:
-        """Put to sleep what may sleep now; how many."""
+        """Put to sleep what may sleep now; how many. Of many matches only a part is looked at each time."""
         now = self._clock.now()
-        before, self._idle_since = self._idle_since, {}
         tired: list[HostedMatch] = []
-        for hosted in self._host:
+        for hosted in self._next_part():
             seconds = seconds_awake(hosted.game_class)
             if seconds is None or hosted.journal is None or not hosted.idle:
+                self._idle_since.pop(hosted.match_id, None)
                 continue
-            since = self._idle_since[hosted.match_id] = before.get(hosted.match_id, now)
+            since = self._idle_since.setdefault(hosted.match_id, now)
             if now - since >= seconds and len(tired) < AT_ONCE_MAX and self._nothing_soon(hosted, now):
                 tired.append(hosted)
         asleep = await asyncio.gather(*map(self._sleep, tired))
         return sum(asleep)
+
+    def _next_part(self) -> list[HostedMatch]:
+        parts = 1 + len(self._host) // PART_MATCHES
+        self._looks += 1
+        if self._looks % parts == 0:  # once around: forget what has left
+            self._idle_since = {one: since for one, since in self._idle_since.items() if one in self._host}
+        return list(self._host)[self._looks % parts :: parts]
 
     def _nothing_soon(self, hosted: HostedMatch, now: float) -> bool:
         due = hosted.match.next_due()

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gameserver.cluster.archive import Archive
 from gameserver.cluster.arrivals import Arrivals
 from gameserver.cluster.crossing import Crossing, policy_for
-from gameserver.cluster.drain import Drain
+from gameserver.cluster.drain import Drain, DrainState
 from gameserver.cluster.effects import RoutedEffects
 from gameserver.cluster.fanout import Fanout, FanoutLimits
 from gameserver.cluster.handover import Handover
@@ -117,6 +117,7 @@ class ClusterNode:
         self.drain = Drain(self.host, self.handover, clock)
         self.arrivals = Arrivals(journal, self.host, self.handover, clock, self.takeover.claim)
         self.hibernator = Hibernator(self.host, self.handover, clock)
+        self.crossing.questions.answers["look"] = self._look
         self.host.bring = self.arrivals.bring
         self.writer.on_refused = self.reassertion.refused
         self.membership.on_lost = tenure.drop_all
@@ -170,6 +171,17 @@ class ClusterNode:
         if self.owns:
             self.hibernator.start()
         return running
+
+    async def hand_over(self, seconds: float) -> DrainState:
+        """Give all matches away, trying for so long; other nodes are told that there is something to claim."""
+        before = self.drain.state.handed_over
+        state = await self.drain.run(seconds)
+        if state.handed_over > before:
+            await self.crossing.placement.ask_others("look", {})
+        return state
+
+    async def _look(self, body: dict[str, Any]) -> None:
+        self.takeover.hint()
 
     async def stop_claiming(self) -> None:
         """Run nothing more that does not run here already."""

@@ -40,6 +40,7 @@ log = structlog.get_logger("gameserver.cluster")
 
 RETRY_SECONDS = (0.02, 0.1, 0.3)
 START_ROUNDS_MAX = 20
+SCAN_MATCHES = 1_000  # each so many matches make the pause between two looks at all of them longer by as much again
 T = TypeVar("T")
 
 
@@ -203,7 +204,10 @@ class Takeover:
             self._unable.clear()
         incarnation = self._member.incarnation
         self._look_at = now + self._policy.scan_seconds
-        plan = self._plan(await self._store.owned(), regained=regained)
+        owned = await self._store.owned()
+        # Reading all of many costs: what this look finds was missed by everything that tells of matches without owners.
+        self._look_at += self._policy.scan_seconds * len(owned) / SCAN_MATCHES
+        plan = self._plan(owned, regained=regained)
         self._look_at = min(self._look_at, plan.look_again_at)
         running = await self._carry_out(plan)
         self._incarnation = incarnation

@@ -9,9 +9,10 @@ from gameserver.cluster.games import GameRegistry
 from gameserver.cluster.gate import Gate, JournalGate, OpenGate
 from gameserver.cluster.handover import Handover
 from gameserver.cluster.hibernation import Hibernator
-from gameserver.cluster.host import Host, HostLimits
+from gameserver.cluster.host import Host
 from gameserver.cluster.hosted import HostedMatch
 from gameserver.cluster.journal import JournalPolicy, JournalWriter
+from gameserver.cluster.matches import HostLimits
 from gameserver.cluster.member import Flow, Member
 from gameserver.cluster.membership import Pace, lease_store
 from gameserver.cluster.meters import Meters

@@ -21,8 +21,9 @@ from gameserver.cluster.effects import RoutedEffects
 from gameserver.cluster.fanout import Fanout, FanoutLimits
 from gameserver.cluster.handover import Handover
 from gameserver.cluster.hibernation import Hibernator
-from gameserver.cluster.host import Host, HostLimits
+from gameserver.cluster.host import Host
 from gameserver.cluster.journal import JournalPolicy, JournalWriter
+from gameserver.cluster.matches import HostLimits
 from gameserver.cluster.membership import Membership, Pace, RenewalStore, lease_clock
 from gameserver.cluster.meters import Meters
 from gameserver.cluster.ports import new_id, random_seed

@@ -31,7 +31,8 @@ class RecentFrames:
         self.version = version
         """The last version that was sent, kept or not."""
         self._limits = limits
-        self._sent: deque[tuple[Segments, int]] = deque()
+        self._sent: deque[bytes | tuple[Segments, int]] = deque()
+        """What nearly every tick makes, one frame for all, is only that; with more than that to it, and its size."""
         self.kept_bytes = 0
 
     def __len__(self) -> int:
@@ -48,13 +49,19 @@ class RecentFrames:
         if version != self.version + 1:
             self.forget(version - 1)  # what came between was sent to nobody, or failed: no tail across it
         sent = self._sent
-        size = len(segments.shared()) + segments.private_bytes
-        segments.settle()
-        sent.append((segments, size))
+        shared = segments.shared()
+        if segments.for_everyone and not segments.private and not segments.private_low:
+            sent.append(shared)
+            self.kept_bytes += len(shared)
+        else:
+            size = len(shared) + segments.private_bytes
+            segments.settle()
+            sent.append((segments, size))
+            self.kept_bytes += size
         self.version = version
-        self.kept_bytes += size
         while len(sent) > self._limits.frames_max or self.kept_bytes > self._limits.bytes_max:
-            self.kept_bytes -= sent.popleft()[1]
+            gone = sent.popleft()
+            self.kept_bytes -= len(gone) if isinstance(gone, bytes) else gone[1]
             if not sent:
                 break
 
@@ -69,5 +76,9 @@ class RecentFrames:
         start = len(self._sent) - (self.version - version)
         frames: list[bytes] = []
         for index in range(start, len(self._sent)):
-            frames.extend(self._sent[index][0].frames_for(viewer, slot, low=True))
+            sent = self._sent[index]
+            if isinstance(sent, bytes):
+                frames.append(sent)
+            else:
+                frames.extend(sent[0].frames_for(viewer, slot, low=True))
         return frames

@@ -37,21 +37,21 @@ def check_payload(
     if items > limits.items_max:
         raise FieldInvalid(f"{where}: expected at most {limits.items_max} values in all")
     values: Any = payload
+    string_bytes_max = limits.string_bytes_max
     if type(payload) is dict:
-        for key in payload:
-            if type(key) is str and key.isascii() and len(key) <= limits.string_bytes_max:
-                continue
-            if type(key) is not str and type(key) is not int:
-                raise FieldInvalid(f"{where}: expected map keys to be strings or integers, got {_name_of(key)}")
-            _check_scalar(key, where, limits)
+        _check_keys(payload, where, limits)
         values = payload.values()
     for value in values:  # the common kinds first, without a call
         kind = type(value)
         if kind is float:
             if value - value == 0.0:  # false for NaN and the infinities only
                 continue
-        elif kind is int or kind is str:
-            pass
+        elif kind is int:
+            if INT_MIN <= value <= INT_MAX:
+                continue
+        elif kind is str:
+            if len(value) * 4 <= string_bytes_max:  # a character has at most four bytes
+                continue
         elif value is None or kind is bool:
             continue
         elif kind is list or kind is dict:
@@ -61,14 +61,22 @@ def check_payload(
     return items
 
 
+def _check_keys(payload: Mapping[Any, Any], where: str, limits: Limits) -> None:
+    for key in payload:
+        if type(key) is str and len(key) * 4 <= limits.string_bytes_max:
+            continue
+        if type(key) is not str and type(key) is not int:
+            raise FieldInvalid(f"{where}: expected map keys to be strings or integers, got {_name_of(key)}")
+        _check_scalar(key, where, limits)
+
+
 def _check_scalar(value: object, where: str, limits: Limits) -> None:
     if type(value) is int:
         if not INT_MIN <= value <= INT_MAX:
             raise FieldInvalid(f"{where}: expected integers in signed 64 bits")
     elif type(value) is str:
-        # A character has at most four bytes: only long strings with other than ASCII must be measured.
         if len(value) > limits.string_bytes_max or (
-            not value.isascii() and len(value) * 4 > limits.string_bytes_max < len(value.encode())
+            not value.isascii() and limits.string_bytes_max < len(value.encode())
         ):
             raise FieldInvalid(f"{where}: expected strings of at most {limits.string_bytes_max} bytes")
     elif type(value) is bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Final
+from typing import Any, Final
 
 from gameserver.access import Claims, Permission, check_permission
 from gameserver.errors import (
@@ -101,7 +101,7 @@ DEFAULT_POLICY: Final = ConnectionPolicy()
 class SessionMachine:
     """What one connection has said and has open. The order of use for each message: `admit`, decode, `accept`."""
 
-    __slots__ = ("_channels", "_full_at", "_requests", "_state", "_verdicts", "claims", "hello_deadline", "policy")
+    __slots__ = ("_full_at", "_requests", "_state", "_verdicts", "channels", "claims", "hello_deadline", "policy")
 
     def __init__(self, policy: ConnectionPolicy = DEFAULT_POLICY, *, now: float) -> None:
         self.policy = policy
@@ -110,8 +110,9 @@ class SessionMachine:
         self.hello_deadline = now + policy.hello_timeout_seconds
         """When the hello must be here (same clock as `now`)."""
         self._full_at = now  # the message budget in one number: when all of it will be there again
-        self._channels: dict[int, str] = {}
-        self._requests: set[int] = set()
+        self.channels: dict[int, Any] = {}
+        """The open channels, and what the owner of the connection keeps for each."""
+        self._requests: set[int] | None = None  # most connections have none, most of the time
 
     # --- each message -------------------------------------------------------------------------------------------------
     def admit(self, size_bytes: int, now: float) -> None:
@@ -172,15 +173,20 @@ class SessionMachine:
     # --- requests: one number, one answer -----------------------------------------------------------------------------
     def open_request(self, request: int) -> None:
         """Note a join, leave or request as under way; raises RequestPending or LimitReached (neither ends anything)."""
-        if request in self._requests:
+        requests = self._requests
+        if requests is None:
+            requests = self._requests = set()
+        if request in requests:
             raise RequestPending(f"request {request} is still being answered: use another number")
-        if len(self._requests) >= self.policy.requests_max:
+        if len(requests) >= self.policy.requests_max:
             raise LimitReached(f"at most {self.policy.requests_max} requests at the same time")
-        self._requests.add(request)
+        requests.add(request)
 
     def close_request(self, request: int) -> None:
         """It was answered: the number is free again."""
-        self._requests.discard(request)
+        if self._requests is not None:
+            self._requests.discard(request)
+            self._requests = self._requests or None
 
     def check_join(self, message: Join) -> None:
         """Whether this user may ask for this join: raises PermissionDenied, or LimitReached for the channels."""
@@ -190,31 +196,26 @@ class SessionMachine:
         check_permission(self.claims.role, permission)
         if message.spectate and message.kind == "create":
             check_permission(self.claims.role, Permission.MATCH_CREATE)
-        if len(self._channels) >= self.policy.channels_max:
+        if len(self.channels) >= self.policy.channels_max:
             raise LimitReached(f"at most {self.policy.channels_max} matches on one connection")
 
     # --- channels -----------------------------------------------------------------------------------------------------
-    @property
-    def channels(self) -> dict[int, str]:
-        """The open channels and the session each one stands for (a copy)."""
-        return dict(self._channels)
-
-    def open_channel(self, channel: int, session_id: str) -> None:
+    def open_channel(self, channel: int, session: Any) -> None:
         """The join succeeded; raises LimitReached (joins that ran at the same time may fill the last channel)."""
-        if channel not in self._channels and len(self._channels) >= self.policy.channels_max:
+        if channel not in self.channels and len(self.channels) >= self.policy.channels_max:
             raise LimitReached(f"at most {self.policy.channels_max} matches on one connection")
-        self._channels[channel] = session_id
+        self.channels[channel] = session
 
-    def session_of(self, channel: int) -> str:
-        """The session behind a channel; raises NotJoined (no reason to close: it may have just been closed)."""
-        session_id = self._channels.get(channel)
-        if session_id is None:
+    def session_of(self, channel: int) -> Any:
+        """What stands behind a channel; raises NotJoined (no reason to close: it may have just been closed)."""
+        session = self.channels.get(channel)
+        if session is None:
             raise NotJoined(f"this connection has not joined channel {channel}")
-        return session_id
+        return session
 
-    def close_channel(self, channel: int) -> str | None:
-        """The channel is over; gives back its session, None if there was none."""
-        return self._channels.pop(channel, None)
+    def close_channel(self, channel: int) -> Any:
+        """The channel is over; gives back what stood behind it, None if there was none."""
+        return self.channels.pop(channel, None)
 
     def _enter(self, state: ConnectionState) -> None:
         self._state = state

@@ -113,16 +113,16 @@ class Connection:
         self._counts = server.counts
         # Past this even answers are not buffered any more: a client that asks and asks and never reads.
         self._hard_max = 2 * server.limits.send_buffer_bytes_max
-        self._members: dict[int, Member] = {}
         self._joining = 0
         self._early: list[Action] = []
         """Actions that came while a join was under way: its answer may be out, and the channel not open here yet."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] | None = None  # most connections have none, most of the time
         loop = asyncio.get_running_loop()
-        self._now = loop.time
-        self.heard_at = self.pinged_at = loop.time()
+        self._now = server.now
+        self.heard_at = self.pinged_at = now = loop.time()
         """When bytes of the client arrived last, and when it was pinged last."""
-        self._machine = SessionMachine(server.limits.policy, now=loop.time())
+        self._machine = SessionMachine(server.limits.policy, now=now)
+        self._members: dict[int, Member] = self._machine.channels
         self._hello_timer: asyncio.TimerHandle | None = loop.call_at(self._machine.hello_deadline, self._hello_late)
 
     # --- out: what the host calls ------------------------------------------------------------------------------------
@@ -153,7 +153,6 @@ class Connection:
 
     def detached(self, channel: int) -> None:
         """The host took the channel away."""
-        self._members.pop(channel, None)
         self._machine.close_channel(channel)
 
     def abort(self, close_code: int, reason: str) -> None:
@@ -311,22 +310,19 @@ class Connection:
         if member.flow is Flow.GONE:
             return  # the host has taken it away again meanwhile, and said so
         try:
-            self._machine.open_channel(member.channel, member.session_id)
+            self._machine.open_channel(member.channel, member)
         except GameServerError:
             if message.resume is None:
                 member.leave("refused")
             else:
                 member.lost()  # the seat is not this connection's to give up
             raise
-        self._members[member.channel] = member
 
     def _on_leave(self, message: Leave) -> None:
         self._answer(message.request, lambda: self._leave(message))
 
     async def _leave(self, message: Leave) -> None:
-        member = self._members.get(message.channel)
-        if member is None:
-            raise NotJoined(f"this connection has not joined channel {message.channel}")
+        member = self._machine.session_of(message.channel)
         self.detached(message.channel)
         member.leave()
         self.write((ws_frame(encode_reply(message.request)),))
@@ -350,8 +346,15 @@ class Connection:
             self.fail(error, request)
             return
         task = asyncio.get_running_loop().create_task(self._run(request, work))
+        if self._tasks is None:
+            self._tasks = set()
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._answered)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        if self._tasks is not None:
+            self._tasks.discard(task)
+            self._tasks = self._tasks or None
 
     async def _run(self, request: int, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -390,10 +393,11 @@ class Connection:
         """The socket is gone: seats are kept for a while, what was being answered is dropped."""
         self._stop_hello_timer()
         self._machine.close()
-        members, self._members = self._members, {}
-        for member in members.values():
+        members = list(self._members.values())
+        self._members.clear()
+        for member in members:
             member.lost()
-        for task in self._tasks:
+        for task in self._tasks or ():
             task.cancel()
         if self.ending is None:
             self._transport.abort()

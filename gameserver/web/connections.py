@@ -42,6 +42,7 @@ class Connections:
         self.metrics = metrics
         self.limits = limits
         self.counts = SocketCounts()
+        self.now = asyncio.get_running_loop().time
         self.direct = False
         """Messages are taken directly: see `receiving`."""
         self._operations = operations

@@ -41,6 +41,7 @@ class RoomCore:
         self.applied = 0  # the last of our actions that the state we hold contains: what prediction reconciles on
         self.events_lost = 0
         self.ended: GameServerError | None = None
+        self._attempts = 0
         self._parts: list[Part] = []
         self._entered(joined)
         self._load(info)
@@ -102,7 +103,10 @@ class RoomCore:
         """How to join again."""
         if self.spectator:
             return JoinDetails(spectate=True)
-        return JoinDetails(resume=Resume(self.session, self.epoch, self.version, self._events_position[1]))
+        self._attempts += 1
+        return JoinDetails(
+            resume=Resume(self.session, self.epoch, self.version, self._events_position[1], self._attempts)
+        )
 
     def disconnected(self, error: GameServerError) -> list[Outcome]:
         """Out of reach: actions wait, state and everything else stays as it is."""

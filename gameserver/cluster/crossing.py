@@ -167,7 +167,11 @@ class Crossing:
     async def _bring(self, owned: OwnedMatch) -> None:
         """See that somebody runs a match that nobody runs."""
         if owned.node == self.node:
-            return  # it is on its way here, or the lease runs out
+            # It is on its way here, or the lease runs out, or it came while a join still looked for it elsewhere.
+            hosted, remote = self._host.local(owned.match_id), self.edges.remotes.get(owned.match_id)
+            if hosted is not None and remote is not None:
+                remote.move_in(hosted)
+            return
         if self.owns and self._host.bring is not None:
             await self._host.bring(owned.match_id)
         elif not self.owns:

@@ -82,6 +82,8 @@ class HostedMatch(HostedOutput):
         returning = self._returning(user.id, resume)
         if decide_resume(returning).answer is Answer.NO_SESSION:
             return None
+        if self._overtaken(resume):
+            raise SessionReplaced
         try:
             session = match.reconnect(resume.session, self._clock.now(), self._clock.wall())
         except GameServerError:
@@ -101,6 +103,13 @@ class HostedMatch(HostedOutput):
         until = self.released_version
         member.hold(build_missed_events(self.channel, match.epoch, match.high_events, member.viewer, after, until))
         return self._arrive(member)
+
+    def _overtaken(self, resume: Resume) -> bool:
+        """Whether the client has come back by a later attempt already: this one was on its way for longer."""
+        there = self.members.get(resume.session)
+        if there is None or there.resume is None or there.resume.attempt is None or resume.attempt is None:
+            return False
+        return resume.attempt < there.resume.attempt
 
     def take_in(self, member: Member, user: User, events_version: int) -> None:
         """A member that this node carried while another one ran the match stays on its connection. Raises like `join`.

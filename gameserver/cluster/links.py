@@ -39,8 +39,8 @@ class Attach(LinkMessage, tag=1):
     name: str
     role: str
     spectate: bool
-    resume: tuple[str, int, int, int | None] | None
-    """Session, epoch, version, events_version: a client's resume, or the edge's own."""
+    resume: tuple[str, int, int, int | None, int | None] | None
+    """Session, epoch, version, events_version, attempt: a client's resume, or the edge's own for that client."""
     again: bool
     """The session was attached before: it goes on, or it is over; no new one is made in its place."""
     watchers: int

@@ -103,14 +103,17 @@ class Seat:
         self.resends = 0
         self.resend_soon = False
 
-    def position(self, epoch: int) -> tuple[str, int, int, int | None] | None:
+    def position(self, epoch: int) -> tuple[str, int, int, int | None, int | None] | None:
         """What to name when asking where the match stands."""
+        resume = self.resume
+        attempt = None if resume is None else resume.attempt
         if not self.session:
-            resume = self.resume
-            return None if resume is None else (resume.session, resume.epoch, resume.version, resume.events_version)
+            if resume is None:
+                return None
+            return (resume.session, resume.epoch, resume.version, resume.events_version, attempt)
         if self.joining or self.wanting or self.in_step:
-            return (self.session, epoch or self.epoch, FULL_VERSION, self.events_version)
-        return (self.session, self.epoch, self.version, self.events_version)
+            return (self.session, epoch or self.epoch, FULL_VERSION, self.events_version, attempt)
+        return (self.session, self.epoch, self.version, self.events_version, attempt)
 
     def seat(self, member: Member, user: User) -> None:
         """A member has arrived."""

@@ -46,13 +46,15 @@ class Hello(msgspec.Struct, array_like=True, tag=1, forbid_unknown_fields=True, 
 
 
 class Resume(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """Where a client that lost its connection wants to go on: `[session, epoch, version, events_version]`."""
+    """Where a client that lost its connection wants to go on: `[session, epoch, version, events_version, attempt]`."""
 
     session: Name
     epoch: Number
     version: Number
     events_version: Number | None = None
     """The version of the last EVENTS message it has; None: it has all up to its position."""
+    attempt: Number | None = None
+    """Counts the client's attempts with this session: one that was overtaken on its way takes the seat from nobody."""
 
 
 class JoinDetails(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -55,7 +55,7 @@ CLIENT: dict[str, Any] = {
     "join a match": Join(2, "match", "k3m9x2p7q4rt"),
     "create a match": Join(3, "create", "battleship", JoinDetails({"turn_seconds": 20.5})),
     "spectate": Join(4, "match", "k3m9x2p7q4rt", JoinDetails(spectate=True)),
-    "resume": Join(5, "match", "k3m9x2p7q4rt", JoinDetails(resume=Resume("s8w2", 3, 70_000, 69_998))),
+    "resume": Join(5, "match", "k3m9x2p7q4rt", JoinDetails(resume=Resume("s8w2", 3, 70_000, 69_998, 2))),
     "action by name": Action(7, 1, "fire", {"target": "bob"}),
     "action by number, quiet": Action(7, 2, 1, [0.5, -0.25], 1),
     "action with every kind of value": Action(

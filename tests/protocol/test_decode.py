@@ -46,7 +46,7 @@ values = st.recursive(
     max_leaves=12,
 )
 maps = st.dictionaries(st.text(max_size=8), values, max_size=4)
-resumes = st.builds(Resume, names, numbers, numbers, st.none() | numbers)
+resumes = st.builds(Resume, names, numbers, numbers, st.none() | numbers, st.none() | numbers)
 messages = st.one_of(
     st.builds(Hello, st.just(1), st.none() | st.text(max_size=50), maps),
     st.builds(
@@ -120,6 +120,8 @@ def test_a_join_shows_its_details():
     assert (join.options, join.spectate, join.resume) == ({"a": 1}, True, Resume("s", 2, 3))
     join = decode_client(pack([2, 1, "match", "m", {"resume": ["s", 2, 3, 1]}]))
     assert join.resume == Resume("s", 2, 3, events_version=1)
+    join = decode_client(pack([2, 1, "match", "m", {"resume": ["s", 2, 3, None, 4]}]))
+    assert join.resume == Resume("s", 2, 3, attempt=4)
 
 
 def test_a_hello_does_not_show_its_token():
@@ -161,7 +163,7 @@ def test_a_hello_does_not_show_its_token():
         ([2, 1, "game", "a", {"resume": ["s", 1]}], errors.FieldInvalid, "join.details.resume"),
         ([2, 1, "game", "a", {"resume": ["s", 1, -1]}], errors.FieldInvalid, r"join.details.resume\[2\]"),
         ([2, 1, "game", "a", {"resume": ["s", 1, 1, "x"]}], errors.FieldInvalid, r"join.details.resume\[3\]"),
-        ([2, 1, "game", "a", {"resume": ["s", 1, 1, 1, 1]}], errors.FieldInvalid, "join.details.resume"),
+        ([2, 1, "game", "a", {"resume": ["s", 1, 1, 1, 1, 1]}], errors.FieldInvalid, "join.details.resume"),
         ([3, 0, 0, "a"], errors.FieldInvalid, "action.seq: expected `int` >= 1"),
         ([3, 0, 2**53, "a"], errors.FieldInvalid, "action.seq"),
         ([3, 1.0, 1, "a"], errors.FieldInvalid, "action.channel: expected `int`, got `float`"),

@@ -230,6 +230,38 @@ def test_a_takeover_before_the_old_owner_is_missed() -> None:
     run_virtually(main)
 
 
+@pytest.mark.parametrize("after_seconds", [0.005, 0.015])
+def test_a_match_that_comes_here_while_a_join_looks_for_it_elsewhere(after_seconds: float) -> None:
+    """The store's answer to the join is a moment old when it arrives: the match has been claimed here meanwhile."""
+
+    class Late:
+        async def request(self) -> None:
+            await asyncio.sleep(0.001)
+
+        async def reply(self) -> None:
+            await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        world, owner, heir, hosted = await two_nodes(Ticking)
+        heir.store.link = Late()
+        joining = asyncio.create_task(heir.client("ben", hosted.match_id))
+        await asyncio.sleep(after_seconds)
+        heir.store.link = None
+        await owner.kill()
+        taken = await heir.take_over(hosted.match_id)
+        ben = await asyncio.wait_for(joining, 3.0)
+        ben.act("put", 1)
+        await settled(world, taken)
+        ann = await heir.client("ann", hosted.match_id)
+        await settled(world, taken)
+        ben.check_exactly_once(taken)
+        assert not ben.closed + ann.closed
+        assert not heir.crossing.edges.remotes
+        await world.stop()
+
+    run_virtually(main)
+
+
 def test_a_match_that_moves_on_purpose_takes_its_edges_along() -> None:
     async def main() -> None:
         world = World()

@@ -5,9 +5,23 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 from gameserver.app import Application
 from gameserver.config import Settings
-from gameserver.protocol import Ack, Action, Closed, Events, Frame, Joined, Part, Resume
+from gameserver.protocol import (
+    Ack,
+    Action,
+    Closed,
+    ErrorMessage,
+    Events,
+    Frame,
+    Join,
+    JoinDetails,
+    Joined,
+    Part,
+    Resume,
+)
 from tests.web.conftest import Opener, changed
 from tests.web.games import GAMES
 from tests.web.kit import RawClient, eventually
@@ -93,6 +107,22 @@ async def test_a_full_state_when_too_much_has_happened(settings: Settings) -> No
             await client.close()
     finally:
         await app.stop()
+
+
+async def test_an_attempt_that_was_overtaken_replaces_nobody(app: Application, connect: Opener) -> None:
+    """It was on its way for longer than the next one: the client is where it came to last."""
+    first = await connect("alice")
+    joined = await first.join("board")
+    resume = resume_of(first, joined)
+    second, late = await connect("alice"), await connect("alice")
+    answer = await back(second, joined, msgspec.structs.replace(resume, attempt=2))
+    await late.send(Join(9, "match", joined.info.match, JoinDetails(resume=msgspec.structs.replace(resume, attempt=1))))
+    refused = await late.expect(ErrorMessage)
+    assert (refused.request, refused.code) == (9, "session_replaced")
+    assert (await second.act(answer.channel, "move", 1)).result == 1
+    assert not any(isinstance(message, Closed) for message in second.seen)
+    again = await back(late, joined, msgspec.structs.replace(resume, attempt=3))
+    assert again.info.session == joined.info.session
 
 
 async def test_the_connection_that_still_has_the_session_is_replaced(app: Application, connect: Opener) -> None:

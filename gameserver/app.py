@@ -173,6 +173,7 @@ class Application:
             metrics,
             documents=stores.documents,
             check=self._check,
+            update_metrics=node.update_metrics,
             version=__version__,
             more_routes=(*admin.routes(), *PresenceRoutes(presence).routes()),
         )

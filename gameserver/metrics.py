@@ -25,6 +25,7 @@ class Metrics:
         self._matches()
         self._storage()
         self._cluster()
+        self._journal_and_bus()
         self._process()
 
     def render(self) -> bytes:
@@ -126,6 +127,23 @@ class Metrics:
         )
         self.reasserts_total = self._counter(
             "reasserts_total", "Matches put back into a store that had lost them: done or refused.", "outcome"
+        )
+
+    def _journal_and_bus(self) -> None:
+        self.journal_appends_total = self._counter("journal_appends_total", "Journal entries written.")
+        self.journal_rounds_total = self._counter("journal_rounds_total", "Round trips of the journal.")
+        self.journal_down_seconds = self._gauge(
+            "journal_down_seconds", "For how long the journal could not be written; 0 while it can."
+        )
+        self.bus_connected = self._gauge("bus_connected", "1 while messages of other nodes can arrive.")
+        self.bus_published_total = self._counter("bus_published_total", "Messages sent to other nodes.")
+        self.bus_received_total = self._counter("bus_received_total", "Messages received from other nodes.")
+        self.bus_dropped_total = self._counter("bus_dropped_total", "Messages to other nodes that were not sent.")
+        self.bus_gaps_total = self._counter("bus_gaps_total", "Times messages may have been lost on the way here.")
+        self.carried_matches = self._gauge("carried_matches", "Matches of other nodes with players here.")
+        self.carried_sessions = self._gauge("carried_sessions", "Sessions here in matches of other nodes.")
+        self.carried_gaps_total = self._counter(
+            "carried_gaps_total", "Frames of other nodes' matches that were missed and asked for again."
         )
 
     def _process(self) -> None:

@@ -26,6 +26,7 @@ from gameserver.cluster.journal import JournalPolicy, JournalWriter
 from gameserver.cluster.matches import HostLimits
 from gameserver.cluster.membership import Membership, Pace, RenewalStore, lease_clock
 from gameserver.cluster.meters import Meters
+from gameserver.cluster.node_meters import NodeMeters
 from gameserver.cluster.ports import new_id, random_seed
 from gameserver.cluster.reassert import Reassertion
 from gameserver.cluster.recent import RecentLimits
@@ -114,6 +115,7 @@ class ClusterNode:
             around.bus, journal, self.host, services, name, self.live_nodes, prefix=settings.redis.prefix,
             roles=self.roles, policy=policy_for(cluster.lease_seconds),
         )  # fmt: skip
+        self._meters = NodeMeters(metrics, self.writer, around.bus, self.crossing.edges)
         self.handover = Handover(self.writer, clock, announce=self.crossing.announce_free)
         self.drain = Drain(self.host, self.handover, clock)
         self.arrivals = Arrivals(journal, self.host, self.handover, clock, self.takeover.claim)
@@ -196,6 +198,11 @@ class ClusterNode:
         await self.crossing.stop()
         await self.reassertion.stop()
         await self.membership.stop()
+
+    def update_metrics(self) -> None:
+        """Bring the metrics up to date: what is there is counted when somebody looks."""
+        self.host.update_metrics()
+        self._meters.update()
 
     def problems(self) -> dict[str, str | None]:
         """For readiness: what keeps this node from its place among the others, by check."""

@@ -27,6 +27,7 @@ class Health:
         connections: Connections,
         metrics: Metrics,
         check: Callable[[], Awaitable[dict[str, str | None]]] | None,
+        update_metrics: Callable[[], None],
         *,
         version: str,
     ) -> None:
@@ -34,6 +35,7 @@ class Health:
         self._connections = connections
         self._metrics = metrics
         self._check = check
+        self._update_metrics = update_metrics
         self._version = version
 
     def add_to(self, app: web.Application) -> None:
@@ -69,7 +71,7 @@ class Health:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Prometheus text."""
-        self._host.update_metrics()
+        self._update_metrics()
         self._connections.update_metrics()
         self._metrics.draining.set(self._host.draining)
         return web.Response(body=self._metrics.render(), headers={"Content-Type": self._metrics.CONTENT_TYPE})

@@ -40,6 +40,7 @@ class WebServer:
         *,
         documents: DocumentStore | None,
         check: Callable[[], Awaitable[dict[str, str | None]]] | None,
+        update_metrics: Callable[[], None],
         version: str,
         more_routes: tuple[Route, ...] = (),
     ) -> None:
@@ -62,7 +63,7 @@ class WebServer:
         self.app = web.Application(middlewares=[plain_errors], client_max_size=body_bytes_max)
         self.app.router.add_get(SOCKET_PATH, self._socket)
         self.http.add_to(self.app)
-        Health(host, self.connections, metrics, check, version=version).add_to(self.app)
+        Health(host, self.connections, metrics, check, update_metrics, version=version).add_to(self.app)
         self._runner: web.AppRunner | None = None
         self._shared: web.TCPSite | None = None
         self.port = settings.server.port

@@ -22,21 +22,35 @@ if TYPE_CHECKING:
     from gameserver.match import EventBatch, MatchOutput
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Segments:
     """The frames of one flush. A connection gets its private parts, then the shared frame that commits the version."""
 
-    channel: int
+    __slots__ = (
+        "_applied", "_applied_slots", "_shared", "_shared_without_low", "channel", "events", "for_everyone",
+        "low_count", "output", "private", "private_bytes", "private_low",
+    )  # fmt: skip
+
     output: MatchOutput
-    events: list[Any] = field(default_factory=list)  # for everyone, in order
-    low_count: int = 0  # how many of them are LOW
-    for_everyone: bool = False  # is there anything in the shared frame that all must have?
-    private: dict[str, list[bytes]] = field(default_factory=dict)  # viewer → PART frames
-    private_low: dict[str, list[bytes]] = field(default_factory=dict)  # … that hold nothing but LOW events
-    private_bytes: int = 0  # of all of them, each counted once
-    applied_slots: frozenset[int] = frozenset()
-    _shared: bytes | None = None
-    _shared_without_low: bytes | None = None
+
+    def __init__(self, channel: int) -> None:
+        self.channel = channel
+        self.events: list[Any] = []  # for everyone, in order
+        self.low_count = 0  # how many of them are LOW
+        self.for_everyone = False  # is there anything in the shared frame that all must have?
+        self.private: dict[str, list[bytes]] = {}  # viewer → PART frames
+        self.private_low: dict[str, list[bytes]] = {}  # … that hold nothing but LOW events
+        self.private_bytes = 0  # of all of them, each counted once
+        self._applied: list[int] = []
+        self._applied_slots: frozenset[int] | None = None
+        self._shared: bytes | None = None
+        self._shared_without_low: bytes | None = None
+
+    @property
+    def applied_slots(self) -> frozenset[int]:
+        """Whose actions were applied: they get the shared frame even if nothing came of that."""
+        if self._applied_slots is None:
+            self._applied_slots = frozenset(self._applied[::2])
+        return self._applied_slots
 
     @property
     def events_count(self) -> int:
@@ -115,13 +129,11 @@ class CarriedSegments(Segments):
         private: dict[str, list[bytes]],
         private_low: dict[str, list[bytes]],
     ) -> None:
-        self.channel = channel
-        self.events = []
+        super().__init__(channel)
         self.low_count = low_count
         self.for_everyone = for_everyone
         self.private, self.private_low = private, private_low
-        self.private_bytes = 0
-        self.applied_slots = applied_slots
+        self._applied_slots = applied_slots
         self._shared = shared
         self._shared_without_low = shared if without_low is None else without_low
         self._events_count = events_count
@@ -148,9 +160,15 @@ class Gated:
 
 def build_segments(channel: int, output: MatchOutput) -> Segments:
     """Sort a flush by audience and frame what only some may see."""
-    segments = Segments(channel, output)
-    if output.applied:
-        segments.applied_slots = frozenset(output.applied[::2])
+    segments = Segments(channel)
+    segments.output, segments._applied = output, output.applied
+    segments.for_everyone = output.patch.everyone != EMPTY_ARRAY
+    if output.events or output.patch.parts:
+        _sort(segments, output)
+    return segments
+
+
+def _sort(segments: Segments, output: MatchOutput) -> None:
     directed: dict[frozenset[str], list[Any]] = {}
     directed_low: dict[frozenset[str], list[Any]] = {}
     for batch in output.events:
@@ -160,7 +178,7 @@ def build_segments(channel: int, output: MatchOutput) -> Segments:
             segments.low_count += len(batch.events) if low else 0
         else:
             (directed_low if low else directed).setdefault(batch.receivers, []).extend(batch.events)
-    segments.for_everyone = bool(segments.events) or output.patch.everyone != EMPTY_ARRAY
+    segments.for_everyone = segments.for_everyone or bool(segments.events)
     for part in output.patch.parts:
         # Events of the same audience ride along: patch and events of one audience are one segment.
         events = directed.pop(part.receivers, None)
@@ -169,7 +187,6 @@ def build_segments(channel: int, output: MatchOutput) -> Segments:
         _add(segments.private, receivers, _part(segments, EMPTY_ARRAY, events))
     for receivers, events in directed_low.items():
         _add(segments.private_low, receivers, _part(segments, EMPTY_ARRAY, events))
-    return segments
 
 
 def build_gated(channel: int, output: MatchOutput) -> Gated:

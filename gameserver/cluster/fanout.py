@@ -87,10 +87,10 @@ class Fanout:
         """The path nearly every tick takes: one frame, the same for all."""
         frame = segments.shared()
         frames = (frame,)
-        low_max = self._low_max
+        low_max, live = self._low_max, Flow.LIVE
         written = 0
         for member in members:
-            if member.flow is not Flow.LIVE:
+            if member.flow is not live:
                 self._skip(member, segments, (), now)
                 continue
             receiver = member.receiver

@@ -155,7 +155,8 @@ class HostedMatch(HostedOutput):
         except Exception as failure:  # noqa: BLE001 - see _wake
             self._failed("receive", failure)
         else:
-            self._works("receive")
+            if self._engine_failures:
+                self._works("receive")
         if match.urgent:
             self._flush_soon()
         elif not self._interval or self._timer is None:

@@ -157,7 +157,8 @@ class HostedCore:
         except Exception as failure:  # noqa: BLE001 - one match's failure must not end the loop's turn for the others
             self._failed("wake", failure)
         else:
-            self._works("wake")
+            if self._engine_failures:
+                self._works("wake")
             self.flush()
         seconds = perf() - started
         self._meters.tick.observe(seconds)
@@ -224,8 +225,7 @@ class HostedCore:
         self._counted = replace(counts)
 
     def _works(self, what: str) -> None:
-        if self._engine_failures:
-            self._engine_failures.pop(what, None)
+        self._engine_failures.pop(what, None)
 
     def _failed(self, what: str, failure: Exception) -> None:
         """Our own code failed around this match: the others go on, and this one does too unless it keeps failing."""

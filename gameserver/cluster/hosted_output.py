@@ -53,7 +53,8 @@ class HostedOutput(HostedCore):
         except Exception as failure:  # noqa: BLE001 - see _wake
             self._failed("flush", failure)
         else:
-            self._works("flush")
+            if self._engine_failures:
+                self._works("flush")
 
     def _commit(self, output: MatchOutput) -> None:
         services = self._services
@@ -82,8 +83,8 @@ class HostedOutput(HostedCore):
         segments = self._fanout.deliver(self._members(), self.channel, output, gated=gated, now=self._clock.now())
         if self.edges is not None:
             self.edges.deliver(segments, output, gated=gated)
-        self._meters.flushes.inc()
-        self._meters.flush_bytes.inc(len(segments.shared()))
+        self._meters.flushes += 1
+        self._meters.flush_bytes += len(segments.shared())
         if self.match.players:
             self.recent.add(segments)
         else:

@@ -301,7 +301,7 @@ class LocalMatches:
             metrics.matches.labels(name).set(matches)
             metrics.players.labels(name).set(players)
             metrics.spectators.labels(name).set(spectators)
-        meters.add_fanout(self._services.fanout.take_counts())
+        meters.collect(self._services.fanout.take_counts())
 
     # --- stopping -----------------------------------------------------------------------------------------------------
     async def stop(self, seconds: float) -> None:

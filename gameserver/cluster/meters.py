@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 
 class GameMeters:
-    """What the matches of one game count."""
+    """What the matches of one game count. What they count with every tick is moved into the metrics once per scrape."""
 
-    __slots__ = ("_actions", "_metrics", "_name", "failures", "flush_bytes", "flushes", "overruns", "skipped", "tick")
+    __slots__ = (
+        "_actions", "_metrics", "_name", "failures", "flush_bytes", "flushes", "overruns", "skipped", "tick",
+    )  # fmt: skip
 
     def __init__(self, metrics: Metrics, game: str) -> None:
         self._metrics = metrics
@@ -24,8 +26,8 @@ class GameMeters:
         self.tick = metrics.tick_seconds.labels(game)
         self.overruns = metrics.tick_overruns_total.labels(game)
         self.skipped = metrics.ticks_skipped_total.labels(game)
-        self.flushes = metrics.flushes_total.labels(game)
-        self.flush_bytes = metrics.flush_bytes_total.labels(game)
+        self.flushes = 0
+        self.flush_bytes = 0
         self.failures = metrics.game_errors_total.labels(game)
 
     def actions(self, outcome: str, count: int = 1) -> None:
@@ -34,6 +36,12 @@ class GameMeters:
         if child is None:
             child = self._actions[outcome] = self._metrics.actions_total.labels(self._name, outcome)
         child.inc(count)
+
+    def collect(self) -> None:
+        """Move what was counted here into the metrics."""
+        self._metrics.flushes_total.labels(self._name).inc(self.flushes)
+        self._metrics.flush_bytes_total.labels(self._name).inc(self.flush_bytes)
+        self.flushes = self.flush_bytes = 0
 
     def add_counts(self, counts: MatchCounts, before: MatchCounts) -> None:
         """What a match counted since the last time: once per scrape, not once per action."""
@@ -57,9 +65,11 @@ class Meters:
             meters = self._games[name] = GameMeters(self.metrics, name)
         return meters
 
-    def add_fanout(self, counts: FanoutCounts) -> None:
-        """Move what the fan-out counted since the last time into the metrics: once per scrape, not once per frame."""
+    def collect(self, counts: FanoutCounts) -> None:
+        """Move what was counted since the last time into the metrics: once per scrape, not once per frame."""
         metrics = self.metrics
+        for game in self._games.values():
+            game.collect()
         metrics.frames_sent_total.inc(counts.frames)
         metrics.bytes_sent_total.inc(counts.bytes)
         metrics.events_dropped_total.labels("low").inc(counts.low_events_dropped)

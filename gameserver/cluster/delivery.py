@@ -155,7 +155,12 @@ class Gated:
     acks: dict[str, list[bytes]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return self.everyone is not None or bool(self.private) or bool(self.acks)
+        return self.has_events or bool(self.acks)
+
+    @property
+    def has_events(self) -> bool:
+        """Is it more than acknowledgements?"""
+        return self.everyone is not None or bool(self.private)
 
 
 def build_segments(channel: int, output: MatchOutput) -> Segments:
@@ -194,10 +199,15 @@ def build_gated(channel: int, output: MatchOutput) -> Gated:
     gated = Gated()
     if output.gated_events:
         _build_events(gated, channel, output)
+    add_acks(gated, channel, output)
+    return gated
+
+
+def add_acks(gated: Gated, channel: int, output: MatchOutput) -> None:
+    """Frame the acknowledgements."""
     for ack in output.acks:
         payload = encode_ack(channel, ack.seq, ack.version, ack.result, error=ack.error)
         gated.acks.setdefault(ack.session_id, []).append(ws_frame(payload))
-    return gated
 
 
 def _build_events(gated: Gated, channel: int, output: MatchOutput) -> None:

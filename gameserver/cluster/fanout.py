@@ -15,7 +15,7 @@ from gameserver.cluster.member import Flow, Member
 from gameserver.errors import SlowConsumer, close_code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gameserver.cluster.delivery import Gated, Segments
     from gameserver.match import MatchOutput
@@ -54,23 +54,36 @@ class Fanout:
         self._low_max = limits.send_buffer_bytes_max // 2
 
     def deliver(
-        self, members: Iterable[Member], channel: int, output: MatchOutput, *, gated: bool, now: float
+        self,
+        members: Iterable[Member],
+        channel: int,
+        output: MatchOutput,
+        *,
+        gated: bool,
+        now: float,
+        riding: Gated | None = None,
     ) -> Segments:
         """Write a flush to everyone who is live; with `gated`, what waited for the gate goes out in the same writes.
 
-        Answers what was built for it.
+        `riding`: acknowledgements of flushes before, in the same writes too. Answers what was built for it.
         """
         segments = build_segments(channel, output)
-        let_out = build_gated(channel, output) if gated and (output.gated_events or output.acks) else None
+        let_out = riding
+        if gated and (output.gated_events or output.acks):
+            let_out = build_gated(channel, output)
+            if riding is not None:
+                for session_id, acks in riding.acks.items():
+                    let_out.acks[session_id] = acks + let_out.acks.get(session_id, [])
         self.deliver_built(members, segments, let_out, now)
         return segments
 
     def deliver_built(self, members: Iterable[Member], segments: Segments, gated: Gated | None, now: float) -> None:
         """The same with what was built already."""
-        if gated is not None or segments.private or segments.private_low or not segments.for_everyone:
+        to_some = segments.private or segments.private_low or not segments.for_everyone
+        if to_some or (gated is not None and gated.has_events):
             self._deliver_mixed(members, segments, gated, now)
         else:
-            self._deliver_shared(members, segments, now)
+            self._deliver_shared(members, segments, {} if gated is None else gated.acks, now)
 
     def release(self, members: Iterable[Member], channel: int, output: MatchOutput) -> None:
         """Write what waited for the gate, after its patch has gone out."""
@@ -83,22 +96,26 @@ class Fanout:
             if frames:
                 self.write_gated(member, frames)
 
-    def _deliver_shared(self, members: Iterable[Member], segments: Segments, now: float) -> None:
-        """The path nearly every tick takes: one frame, the same for all."""
+    def _deliver_shared(
+        self, members: Iterable[Member], segments: Segments, acks: Mapping[str, list[bytes]], now: float
+    ) -> None:
+        """The path nearly every tick takes: one frame, the same for all, and acknowledgements behind it for some."""
         frame = segments.shared()
         frames = (frame,)
         low_max, live = self._low_max, Flow.LIVE
         written = 0
         for member in members:
-            if member.flow is not live:
-                self._skip(member, segments, (), now)
-                continue
+            late = acks.get(member.session_id, ()) if acks else ()
             receiver = member.receiver
-            if receiver.buffered_bytes() > low_max:
-                self._lagging(member, segments, (), now)
-                continue
-            receiver.write(frames)
-            written += 1
+            if member.flow is not live:
+                self._skip(member, segments, late, now)
+            elif receiver.buffered_bytes() > low_max:
+                self._lagging(member, segments, late, now)
+            elif late:
+                self._write(member, [frame, *late])
+            else:
+                receiver.write(frames)
+                written += 1
         self.counts.frames += written
         self.counts.writes += written
         self.counts.bytes += written * len(frame)

@@ -26,6 +26,7 @@ from gameserver.match import MatchCounts, game_name
 if TYPE_CHECKING:
     import asyncio
 
+    from gameserver.cluster.delivery import Gated
     from gameserver.cluster.gate import Gate
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.journal import JournalWriter
@@ -83,6 +84,7 @@ class HostedCore:
         """What was sent lately, for players who come back."""
         self._strict = self.journaled and game.durability == "strict"
         self._waiting: deque[MatchOutput] = deque()  # what the gate holds
+        self._riding: Gated | None = None  # acknowledgements that it let go of, for the next tick's write
         self._still = False
         self._topics: list[str] | None = None  # as the keeper was told
         self.token: Token | None = None  # what it was written under, once it is not any more
@@ -114,6 +116,7 @@ class HostedCore:
 
     def freeze(self) -> None:
         """Stop running: nothing happens in the match from here on (its last snapshot follows)."""
+        self._let_riding_out()
         self.closed = True
         for handle in (self._timer, self._flush_handle):
             if handle is not None:
@@ -197,6 +200,10 @@ class HostedCore:
     # --- what the layers above do -------------------------------------------------------------------------------------
     def flush(self) -> None:
         """Commit what happened and send it."""
+        raise NotImplementedError
+
+    def _let_riding_out(self) -> None:
+        """Write the acknowledgements that wait for a tick."""
         raise NotImplementedError
 
     def close(self, error: GameServerError, *, reconnect: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gameserver.cluster.delivery import Gated, add_acks
 from gameserver.cluster.hosted_core import HostedCore
 from gameserver.cluster.member import Flow, Member
 from gameserver.cluster.ports import RemoteReceiver
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from gameserver.protocol import Resume
 
 log = structlog.get_logger("gameserver.cluster")
+
+RIDE_SECONDS_MAX = 0.1  # games that tick at least this often send acknowledgements with their ticks
 
 
 class HostedOutput(HostedCore):
@@ -48,6 +51,8 @@ class HostedOutput(HostedCore):
                 self._services.keeper.listens(self._whole)
             if output is not None:
                 self._commit(output)
+            elif self._riding is not None:
+                self._let_riding_out()
             if self._arriving:
                 self._welcome()
         except Exception as failure:  # noqa: BLE001 - see _wake
@@ -80,7 +85,10 @@ class HostedOutput(HostedCore):
             self._let_out(output)
 
     def _deliver(self, output: MatchOutput, *, gated: bool) -> None:
-        segments = self._fanout.deliver(self._members(), self.channel, output, gated=gated, now=self._clock.now())
+        riding, self._riding = self._riding, None
+        segments = self._fanout.deliver(
+            self._members(), self.channel, output, gated=gated, now=self._clock.now(), riding=riding
+        )
         if self.edges is not None:
             self.edges.deliver(segments, output, gated=gated)
         self._meters.flushes += 1
@@ -99,11 +107,29 @@ class HostedOutput(HostedCore):
         self._waiting.popleft()
         if self._strict and output.committed:
             self._deliver(output, gated=True)
+        elif self._may_ride(output):
+            if self._riding is None:
+                self._riding = Gated()
+            add_acks(self._riding, self.channel, output)
+            if self.edges is not None:
+                self.edges.release(output)
         else:
             self._let_gated_out(output)
         self._let_out(output)
 
+    def _may_ride(self, output: MatchOutput) -> bool:
+        """Is there nothing urgent in it, and a tick soon that writes to everyone anyway?"""
+        if output.high or output.gated_events or output.ended is not None:
+            return False
+        return 0.0 < self._interval <= RIDE_SECONDS_MAX and self._timer is not None
+
+    def _let_riding_out(self) -> None:
+        riding, self._riding = self._riding, None
+        if riding is not None and self._services.valid():
+            self._fanout.release_built(self._members(), riding)
+
     def _let_gated_out(self, output: MatchOutput) -> None:
+        self._let_riding_out()  # acknowledgements and events stay in order
         self._fanout.release(self._members(), self.channel, output)
         if self.edges is not None:
             self.edges.release(output)
@@ -178,6 +204,7 @@ class HostedOutput(HostedCore):
 
     def stand_still(self) -> None:
         """More than may be lost is not written: time stops for this match until it is."""
+        self._let_riding_out()
         self._still = True
         log.error("match_stands_still", match=self.match_id, game=self.game, reason="its journal cannot be written")
         if self._timer is not None:

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import sys
 import typing
+from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -79,7 +80,7 @@ def _narrowed(default: Any, visibility: Visibility) -> FieldSpec:
 class Field:
     """One field of an entity class. `number` is its place there and on the wire: public first, server_only last."""
 
-    __slots__ = ("default", "fast", "name", "nodes", "number", "owned", "public", "step", "type", "visibility")
+    __slots__ = ("default", "exact", "name", "nodes", "number", "owned", "public", "step", "type", "visibility")
 
     def __init__(self, name: str, spec: FieldSpec, type_: ValueType, number: int) -> None:
         self.name = name
@@ -88,7 +89,8 @@ class Field:
         self.visibility = spec.visibility
         self.default = spec.default
         self.type = type_
-        self.fast = type_.fast
+        # The one class whose values are stored without another look. Integers have a range.
+        self.exact = type_.scalar if type_.scalar in (float, bool, bytes) and not type_.choices else None
         self.nodes = type_.nodes
         self.public = self.visibility is Visibility.PUBLIC
         self.owned = self.visibility is Visibility.OWNER
@@ -104,6 +106,15 @@ class Field:
             return self.type.choices[0]
         made: Any = (self.type.scalar or self.type.node_class or dict)()
         return made
+
+    def checked(self, entity: Entity, value: Any) -> Any:
+        """A value as it is stored. Raises `StateError` for one that does not fit."""
+        kind = value.__class__
+        if kind not in self.type.fast:
+            return self.type.convert(value, f"{type(entity).__name__}.{self.name}")
+        if kind is int and not INT_MIN <= value <= INT_MAX:
+            raise StateError(f"{type(entity).__name__}.{self.name} must fit 64 bits, not {value}")
+        return value
 
     def __repr__(self) -> str:
         return f"Field({self.name!r})"
@@ -237,22 +248,7 @@ class Entity(Node):
         return self.copy()  # type: ignore[attr-defined,no-any-return]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        field = self._fields.get(name)
-        if field is None:
-            _set_undeclared(self, name, value)
-            return
-        kind = value.__class__
-        if kind not in field.fast:
-            value = field.type.convert(value, f"{type(self).__name__}.{name}")
-        elif kind is int and not INT_MIN <= value <= INT_MAX:
-            raise StateError(f"{type(self).__name__}.{name} must fit 64 bits, not {value}")
-        log = self._log
-        if log is not None:
-            old = getattr(self, name)
-            log.append((self, field, old))
-            if field.nodes and (isinstance(old, Node) or isinstance(value, Node)):
-                self._tree.relink = True  # type: ignore[union-attr]
-        put(self, name, value)
+        _set_undeclared(self, name, value)  # of a class without instances so far: see `_make_setter`
 
     def __delattr__(self, name: str) -> None:
         raise StateError(f"{type(self).__name__}.{name} cannot be deleted: set it to a value instead")
@@ -273,6 +269,28 @@ class Entity(Node):
         return found
 
 
+def _make_setter(fields: dict[str, Field]) -> Callable[[Entity, str, Any], None]:
+    """`__setattr__` of one class, with its fields at hand: what games do most, and what each write costs."""
+
+    def set_field(self: Entity, name: str, value: Any) -> None:
+        try:
+            field = fields[name]
+        except KeyError:
+            _set_undeclared(self, name, value)
+            return
+        if value.__class__ is not field.exact:
+            value = field.checked(self, value)
+        log = self._log
+        if log is not None:
+            old = getattr(self, name)
+            log.append((self, field, old))
+            if field.nodes and (isinstance(old, Node) or isinstance(value, Node)):
+                self._tree.relink = True  # type: ignore[union-attr]
+        put(self, name, value)
+
+    return set_field
+
+
 def _set_undeclared(entity: Entity, name: str, value: Any) -> None:
     if isinstance(getattr(type(entity), name, None), property):
         put(entity, name, value)  # goes through the property's own setter
@@ -288,6 +306,7 @@ def fields_of(cls: type[Entity]) -> dict[str, Field]:
     """The fields of an entity class by name, in wire order. Built when first needed, so annotations may look ahead."""
     if "_fields" not in cls.__dict__:
         cls._fields = _build_fields(cls)
+        cls.__setattr__ = _make_setter(cls._fields)  # type: ignore[assignment,method-assign]
     return cls._fields
 
 

@@ -83,7 +83,6 @@ class Connection:
         "_link",
         "_machine",
         "_members",
-        "_now",
         "_server",
         "_tasks",
         "_transport",
@@ -118,7 +117,6 @@ class Connection:
         """Actions that came while a join was under way: its answer may be out, and the channel not open here yet."""
         self._tasks: set[asyncio.Task[None]] | None = None  # most connections have none, most of the time
         loop = asyncio.get_running_loop()
-        self._now = server.now
         self.heard_at = self.pinged_at = now = loop.time()
         """When bytes of the client arrived last, and when it was pinged last."""
         self._machine = SessionMachine(server.limits.policy, now=now)
@@ -165,10 +163,6 @@ class Connection:
         return [member.hosted.match_id for member in self._members.values()]
 
     # --- in ----------------------------------------------------------------------------------------------------------
-    def heard(self) -> None:
-        """Bytes have arrived: messages that are in them are fed next."""
-        self.heard_at = self._now()
-
     def feed(self, data: bytes) -> None:
         """One binary message. Never raises."""
         if self.ending is not None:
@@ -405,7 +399,7 @@ class Connection:
     def _hello_late(self) -> None:
         self._hello_timer = None
         try:
-            self._machine.check_hello_deadline(self._now())
+            self._machine.check_hello_deadline(self._server.now())
         except HelloTimeout as error:
             self.fail(error)
 

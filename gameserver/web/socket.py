@@ -22,7 +22,9 @@ async def serve_socket(request: web.Request, connections: Connections) -> web.St
     message_bytes_limit = connections.limits.messages.message_bytes_max + 1
     if not connections.direct:
         return await _serve_awaited(request, connections, message_bytes_limit)
-    socket = DirectSocket(connections.open, message_bytes_limit=message_bytes_limit, protocols=(SUBPROTOCOL,))
+    socket = DirectSocket(
+        connections.open, message_bytes_limit=message_bytes_limit, now=connections.now, protocols=(SUBPROTOCOL,)
+    )
     await socket.prepare(request)
     socket.let_go(request)
     return socket
@@ -76,7 +78,7 @@ async def _serve_awaited(
     try:
         async for message in socket:
             if message.type is WSMsgType.BINARY:
-                connection.heard()
+                connection.heard_at = connections.now()
                 connection.feed(message.data)
             elif message.type is WSMsgType.TEXT:
                 connection.feed_text()

@@ -25,7 +25,7 @@ class Transitions:
         self.flush = flush
         self.tree = flush.tree
         self.covered: dict[int, frozenset[str]] = {}  # who already gets a node within a parent's literal
-        self.done: set[int] = set()
+        self.sent: dict[int, frozenset[str]] = {}  # who gets it in an operation of its own
 
     def run(self) -> None:
         for depth, node in sorted(self._candidates(), key=lambda found: (found[0], found[1]._id)):
@@ -44,21 +44,22 @@ class Transitions:
         return [(depth_of(node), node) for node in found.values() if node._tree is not None]
 
     def _transition(self, node: Node, depth: int, parent_gains: frozenset[str]) -> None:
-        if node._id in self.done:
-            return
-        self.done.add(node._id)
+        """What changes for those who see a node; again for each literal of a parent, whose receivers gain it too."""
+        first = node._id not in self.sent
         known = node._id <= self.flush.flushed_id
         before = self.flush.receivers_before(self.flush.scope_before(node)) if known else NOBODY
         after = self.flush.receivers(node._scope) & self.flush.old_viewers
-        gains = (after & parent_gains) | (after - before if known else NOBODY)
-        gains -= self.covered.get(node._id, NOBODY)
+        covered = self.covered.get(node._id, NOBODY)
+        gains = (after & parent_gains) | (after - before if known and first else NOBODY)
+        gains -= covered | self.sent.setdefault(node._id, NOBODY)
         if gains:
+            self.sent[node._id] |= gains
             self._send_whole(node, depth, gains)
-        losses = before - after
+        losses = before - after if first else NOBODY
         if losses:
             self._personal(depth, losses).append(node._id)
         if isinstance(node, Entity):
-            self._private(node, depth, gains | self.covered.get(node._id, NOBODY), losses)
+            self._private(node, depth, gains | (covered & parent_gains), losses, first=first)
 
     def _send_whole(self, node: Node, depth: int, gains: frozenset[str]) -> None:
         parent = cast(Node, node._parent)  # the root is for everyone, it has no transitions
@@ -66,7 +67,7 @@ class Transitions:
         value = self._literal(node, gains, below)
         self._personal(depth, gains).append([parent._id, key_of(parent, node._where, node), value])
         for child in below:
-            self._transition(child, depth + 1, gains)
+            self._transition(child, depth_of(child), gains)
 
     def _literal(self, node: Node, gains: frozenset[str], below: list[Node]) -> Literal:
         """The node as those who see just its scope see it; what needs more goes to `below`."""
@@ -82,7 +83,9 @@ class Transitions:
 
         return node_literal(self.tree, node, child)
 
-    def _private(self, entity: Entity, depth: int, gains: frozenset[str], losses: frozenset[str]) -> None:
+    def _private(
+        self, entity: Entity, depth: int, gains: frozenset[str], losses: frozenset[str], *, first: bool
+    ) -> None:
         fields = [f for f in entity._fields.values() if f.visibility is Visibility.OWNER]
         if not fields:
             return
@@ -92,7 +95,7 @@ class Transitions:
         seen_before = self.flush.receivers_before(self.flush.scope_before(entity)) if known else NOBODY
         before = seen_before & {owner_before} if owner_before is not None else NOBODY
         after = self.flush.receivers(self.tree.slot_scope(entity, fields[0])) & self.flush.old_viewers
-        gaining = (after - before if known else NOBODY) | (after & gains)
+        gaining = (after - before if known and first else NOBODY) | (after & gains)
         if gaining:
             below: list[Node] = []
             op: list[Any] = [entity._id]
@@ -100,9 +103,9 @@ class Transitions:
                 op += (f.number, field_value(entity, f, self._private_child(gaining, below)))
             self._personal(depth, gaining, private=True).append(op)
             for child in below:
-                self._transition(child, depth + 1, gaining)
+                self._transition(child, depth_of(child), gaining)
         losing = before - after - losses
-        if losing:
+        if losing and first:
             self._personal(depth, losing, private=True).append([entity._id, [f.number for f in fields]])
 
     def _private_child(self, gains: frozenset[str], below: list[Node]) -> Any:

@@ -41,6 +41,8 @@ class Transitions:
             for node in self.tree.by_audience.get(name, {}).values():
                 if node._id <= self.flush.flushed_id:
                     found[node._id] = node
+        if self.flush.changes.members:  # what was its group's to see is now its parent's: the scope is the same
+            found.update(self.flush.changes.audiences)
         return [(depth_of(node), node) for node in found.values() if node._tree is not None]
 
     def _transition(self, node: Node, depth: int, parent_gains: frozenset[str]) -> None:

@@ -48,6 +48,7 @@ def check(tree: Tree, sides: list[Side]) -> None:
 @given(seed=seeds, flushes=st.integers(1, 12), steps=st.integers(1, 6))
 @example(seed=1830051755, flushes=12, steps=6)  # an owner's part came before the literal that holds its entity
 @example(seed=380275702, flushes=11, steps=5)  # a hidden node below one that two viewers begin to see in two ways
+@example(seed=36416315, flushes=12, steps=6)  # a new member, while what was the group's became its parent's
 def test_mirrors_follow(seed: int, flushes: int, steps: int) -> None:
     """Random trees, edits, moves, audiences, owners, membership: after each flush every mirror equals the view."""
     tree = new_tree()

@@ -42,7 +42,7 @@ async def test_a_client_goes_to_the_match_if_it_wants_to(nodes: tuple[Applicatio
         Client(other.url, token=token("carl")) as carl,
     ):
         room = await alice.create("counter")
-        here, stays = await bob.join(room.match_id), await carl.join(room.match_id)
+        stays, here = await carl.join(room.match_id), await bob.join(room.match_id)
         told: list[bool] = []
         here.on_reconnect(lambda recovered: told.append(recovered))
         await until(lambda: told == [True])

@@ -372,8 +372,8 @@ class JournalWriter:
         self._settled(entry)
 
     def _answered(self, entry: _Entry, append: Append, outcome: Outcome) -> None:
-        if self._entries.get(entry.match.match_id) is not entry:
-            return
+        if self._entries.get(entry.match.match_id) is not entry or entry.flying is not append:
+            return  # gone, or put back under another token meanwhile
         if outcome is not Outcome.DONE:
             log.error("journal_refused", match=entry.match.match_id, outcome=outcome.value, version=append.version)
             self._refuse(entry)

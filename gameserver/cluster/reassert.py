@@ -134,22 +134,33 @@ class Reassertion:
             call()
 
     async def _look_into(self, match_ids: list[str]) -> None:
-        found = await self._store.find(match_ids)
-        outcomes = await asyncio.gather(
-            *(self._settle(match_id, owned) for match_id, owned in zip(match_ids, found, strict=True)),
-            return_exceptions=True,
-        )
-        for match_id, outcome in zip(match_ids, outcomes, strict=True):
-            if isinstance(outcome, StoreUnavailable):
-                continue
-            self._suspected.discard(match_id)
-            self._refused.discard(match_id)
-            if isinstance(outcome, BaseException):
-                log.error("match_not_put_back", match=match_id, exc_info=outcome)
-                self._host.fenced(match_id)
-        _raise_first(outcomes)
+        """Look into these; what is reported of them meanwhile may come too late for it, and is looked into again."""
+        left = set(match_ids)
+        refused = self._refused & left
+        self._suspected -= left
+        self._refused -= left
+        try:
+            found = await self._store.find(match_ids)
+            outcomes = await asyncio.gather(
+                *(
+                    self._settle(match_id, owned, refused=match_id in refused)
+                    for match_id, owned in zip(match_ids, found, strict=True)
+                ),
+                return_exceptions=True,
+            )
+            for match_id, outcome in zip(match_ids, outcomes, strict=True):
+                if isinstance(outcome, StoreUnavailable):
+                    continue
+                left.discard(match_id)
+                if isinstance(outcome, BaseException):
+                    log.error("match_not_put_back", match=match_id, exc_info=outcome)
+                    self._host.fenced(match_id)
+            _raise_first(outcomes)
+        finally:
+            self._suspected |= left
+            self._refused |= refused & left
 
-    async def _settle(self, match_id: str, owned: OwnedMatch | None) -> None:
+    async def _settle(self, match_id: str, owned: OwnedMatch | None, *, refused: bool) -> None:
         holding = self._host.holdings().get(match_id)
         if holding is None:
             return
@@ -158,7 +169,7 @@ class Reassertion:
             self._fenced(match_id)
             return
         ours = owned is not None and (owned.node, owned.epoch) == (token.node, token.epoch)
-        if ours and owned is not None and owned.version >= holding.stored and match_id not in self._refused:
+        if ours and owned is not None and owned.version >= holding.stored and not refused:
             return
         await self._put_back(match_id, token)
 

@@ -390,7 +390,7 @@ class Client:
                     if not ticket.done():
                         ticket.set_exception(error)
                 case ResendLater(core, attempt):
-                    delay = min(RESEND_SECONDS_MAX, RESEND_SECONDS * 2**attempt)
+                    delay = min(RESEND_SECONDS_MAX, RESEND_SECONDS * 2 ** min(attempt, 32))
                     asyncio.get_running_loop().call_later(delay, self._resend, core)
                 case Offered(_, address):
                     if self._direct and self._policy is not None and len(self.rooms) == 1:

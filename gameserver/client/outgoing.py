@@ -157,9 +157,10 @@ class Outgoing:
     def _refusal(self, ack: Ack) -> list[Outcome]:
         if ack.seq not in self.pending:
             return []
+        is_first = not self._refused
         self._refused.add(ack.seq)
-        if len(self._refused) > 1:
-            return []
+        if not is_first:
+            return []  # it goes with those that are to be sent again already
         self._attempts += 1
         return [ResendLater(self._room, self._attempts)]
 

@@ -196,7 +196,7 @@ class RoomCore:
     def _committed(self, message: Frame | StateMessage) -> None:
         if message.epoch > self._events_position[0]:
             # Another server goes on, perhaps from before what we have heard: its versions have events of their own.
-            self._events_position = (message.epoch, min(self._events_position[1], message.version - 1))
+            self._events_position = (message.epoch, min(self._events_position[1], message.version))
         self.epoch, self.version, self.time_ms = message.epoch, message.version, message.time_ms
 
     def _note_applied(self, applied: list[int]) -> None:

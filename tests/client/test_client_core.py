@@ -232,6 +232,12 @@ class TestActions:
         assert room.resend() == []
         assert core.receive(encode_refusal(CHANNEL, 3, 12, SeqGap())) == []
 
+    def test_a_refusal_that_comes_twice_is_one_reason_to_send_again(self, core: ClientCore, room: RoomCore) -> None:
+        room.act("fire", [1], 1)
+        assert core.receive(encode_refusal(CHANNEL, 1, 11, SeqGap())) == [ResendLater(room, 1)]
+        assert core.receive(encode_refusal(CHANNEL, 1, 11, SeqGap())) == []
+        assert [action.seq for action in sent(room.resend())] == [1]
+
     def test_a_refusal_for_good_ends_the_session(self, core: ClientCore, room: RoomCore) -> None:
         room.act("fire", {}, "fired")
         refused, ended = core.receive(encode_refusal(CHANNEL, 1, 11, SeqReused()))
@@ -379,3 +385,13 @@ class TestEnds:
         again = joined(core)
         assert room.ended is not None
         assert core.rooms == {CHANNEL: again}
+
+
+def test_urgent_events_that_were_heard_stay_heard_when_the_match_is_put_back(core: ClientCore, room: RoomCore) -> None:
+    """The store forgot, its owner did not: the same version under the next epoch, with nothing new in it."""
+    core.receive(frame(11, 4))
+    core.receive(encode_events(CHANNEL, 1, 11, pack([["hit", 1]])))
+    core.receive(encode_state(CHANNEL, 2, 11, 110, pack([1, 2, 4, "x"]), 0, schema=SCHEMA))
+    resume = room.details().resume
+    assert resume is not None
+    assert (resume.epoch, resume.version, resume.events_version) == (2, 11, 11)

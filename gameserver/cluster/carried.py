@@ -371,6 +371,12 @@ class RemoteMatch:
         self.by_session[seat.session] = seat
         for member in seat.members:
             member.session_id = seat.session
+        received = int(plain_of(info["seq"]))
+        if seat.members and received < seat.settled:
+            self._lost_what_was_settled(seat)
+            return
+        if not seat.members:
+            seat.settled = received
         was_in_step, seat.in_step = seat.in_step, True
         rest: list[bytes] = []
         urgent: list[bytes] = []
@@ -392,6 +398,11 @@ class RemoteMatch:
         if recovered and seat.wanting:
             self.ask(seat)
         self.resend(seat)
+
+    def _lost_what_was_settled(self, seat: Seat) -> None:
+        """It goes on from before (no journal, or a store that forgot): the client joins again and numbers anew."""
+        self.to_owner(Lost(self.match_id, self._edges.node, seat.session))
+        self._end_seat(seat, MatchMoved(), reconnect=True)
 
     def _enter_epoch(self, message: Said) -> None:
         self.epoch, self.owner = message.epoch, message.node
@@ -552,7 +563,7 @@ class RemoteMatch:
 
     def _move_one(self, hosted: HostedMatch, seat: Seat, member: Member, user: User) -> None:
         try:
-            hosted.take_in(member, user, seat.events_version)
+            hosted.take_in(member, user, seat.events_version, seat.settled)
         except GameServerError as error:
             log.info("member_not_taken_in", match=self.match_id, session=member.session_id, error=error.message)
             self._fanout.gone(member)

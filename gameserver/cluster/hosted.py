@@ -111,15 +111,19 @@ class HostedMatch(HostedOutput):
             return False
         return resume.attempt < there.resume.attempt
 
-    def take_in(self, member: Member, user: User, events_version: int) -> None:
+    def take_in(self, member: Member, user: User, events_version: int, settled: int) -> None:
         """A member that this node carried while another one ran the match stays on its connection. Raises like `join`.
 
-        It gets the whole state of the new epoch, and the HIGH events after those that it has.
+        It gets the whole state of the new epoch, and the HIGH events after those that it has. One that takes actions
+        up to `settled` as done that the match has lost has to join again.
         """
         match, now, wall = self.match, self._clock.now(), self._clock.wall()
         if member.spectator:
             session = match.join(user, self._services.new_session_id(), now, wall, spectate=True)
         else:
+            held = match.session(member.session_id)
+            if held is not None and held.received < settled:
+                raise MatchMoved
             session = match.reconnect(member.session_id, now, wall)
         member.hosted, member.session_id = self, session.id
         self.members[session.id] = member

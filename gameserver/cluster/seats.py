@@ -67,6 +67,7 @@ class Seat:
         "resends",
         "resume",
         "session",
+        "settled",
         "slot",
         "spectator",
         "users",
@@ -99,6 +100,8 @@ class Seat:
         self.events_version = 0
         self.events_total = 0
         self.kept: dict[int, Kept] = {}
+        self.settled = 0
+        """The client takes all actions up to this one as done."""
         self.resend_at = 0.0
         self.resends = 0
         self.resend_soon = False
@@ -156,6 +159,7 @@ class Seat:
                 return False
             for seq in [seq for seq in self.kept if seq <= ack.seq]:
                 del self.kept[seq]
+            self.settled = max(self.settled, ack.seq)
             self.resends = 0
             self.resend_at = now + RESEND_SECONDS
             return True

@@ -85,7 +85,13 @@ class StrictLedger(Ledger):
     durability = "strict"
 
 
-GAMES = [Ledger, Ticking, StrictLedger]
+class LooseLedger(Ledger):
+    """Only snapshots: a crash takes what came after the last one."""
+
+    durability = "snapshot"
+
+
+GAMES = [Ledger, Ticking, StrictLedger, LooseLedger]
 
 
 class World:

@@ -10,15 +10,16 @@ from gameserver.cluster import User
 from gameserver.cluster.hosted import HostedMatch
 from gameserver.cluster.owner import FULL_VERSION
 from gameserver.errors import GameNotFound, MatchFull, MatchNotFound, PermissionDenied
-from gameserver.match import Game
-from tests.simulation.crossing import Ledger, Node, SimClient, StrictLedger, Ticking, World, settled
+from gameserver.match import Game, game_name
+from gameserver.storage import SnapshotMeta, encode_snapshot
+from tests.simulation.crossing import Ledger, LooseLedger, Node, SimClient, StrictLedger, Ticking, World, settled
 from tests.simulation.fleet import eventually, run_virtually
 
 
 async def two_nodes(game: type[Game] = Ledger, *, seed: int = 0) -> tuple[World, Node, Node, HostedMatch]:
     world = World(seed)
     owner, edge = await world.node("a"), await world.node("b")
-    hosted = owner.host.create_match({Ledger: "ledger", Ticking: "ticking", StrictLedger: "strict_ledger"}[game])
+    hosted = owner.host.create_match(game_name(game))
     await eventually(lambda: world.server.get(hosted.match_id) is not None, 1.0)
     return world, owner, edge, hosted
 
@@ -257,6 +258,33 @@ def test_a_match_that_comes_here_while_a_join_looks_for_it_elsewhere(after_secon
         ben.check_exactly_once(taken)
         assert not ben.closed + ann.closed
         assert not heir.crossing.edges.remotes
+        await world.stop()
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("heir_is_the_edge", [False, True])
+def test_a_player_whose_settled_actions_are_lost_numbers_anew(heir_is_the_edge: bool) -> None:
+    """Without a journal a crash takes what was acknowledged: whoever stays on an edge must not wait for ever."""
+
+    async def main() -> None:
+        world, _owner, edge, hosted = await two_nodes(LooseLedger)
+        heir = edge if heir_is_the_edge else await world.node("c")
+        ben = await edge.client("ben", hosted.match_id)
+        await asyncio.sleep(0.1)
+        hosted.flush()
+        meta = SnapshotMeta(hosted.game, 1, hosted.match.version, 1)
+        payload = encode_snapshot(hosted.snapshot())
+        assert await world.nodes["a"].writer.save(hosted.match_id, hosted.match.version, meta, payload)
+        for number in range(3):
+            ben.act("shout", number)
+        await eventually(lambda: len(ben.results) == 3, 1.0)
+        await world.nodes["a"].kill()
+        taken = await heir.take_over(hosted.match_id)
+        await eventually(lambda: ben.joins == 2 and ben.room.connected, 5.0)
+        ben.act("put", 3)
+        await settled(world, taken)
+        assert list(taken.match.game.bags["ben"].done) == [3]
         await world.stop()
 
     run_virtually(main)

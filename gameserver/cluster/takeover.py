@@ -263,12 +263,14 @@ class Takeover:
         True: this node runs it now. False: another one does, or will; or this one cannot. Raises `MatchNotFound`,
         `MatchQuarantined` for one that was tried too often, `StoreUnavailable`.
         """
-        under_way = self._under_way.get(match_id)
-        if under_way is not None:
-            return await asyncio.shield(under_way)
-        if self._host.keeps(match_id):
+        if await self._is_here(match_id):
             return True
+        await self._check_identity()
+        if self._clock() < self._hold_until:
+            return False  # its owner may be about to put it back
         [match] = await self._store.find([match_id])
+        if await self._is_here(match_id):  # somebody else has asked for it, too
+            return True
         if match is None:
             raise MatchNotFound
         here = self._member.info
@@ -281,6 +283,10 @@ class Takeover:
             await self._set_aside(orphan)
             raise MatchQuarantined
         return await self._take(orphan)
+
+    async def _is_here(self, match_id: str) -> bool:
+        under_way = self._under_way.get(match_id)
+        return (under_way is not None and await asyncio.shield(under_way)) or self._host.keeps(match_id)
 
     async def _take(self, orphan: Orphan) -> bool:
         """Claim one and run it; each outcome is counted, none is raised."""

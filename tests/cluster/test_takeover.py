@@ -470,6 +470,25 @@ def test_a_claim_on_demand() -> None:
     run_virtually(lambda: with_nodes(9, 2, 3, play))
 
 
+def test_nobody_claims_what_its_owner_is_about_to_put_back() -> None:
+    """The store was rewound to when a match slept that runs again: a join elsewhere does not make two of it."""
+
+    async def play(world: World) -> None:
+        first, second, third = world.nodes
+        await first.journal.release(first.matches.pop("m0").token, asleep=True)
+        point = world.server.save_point()
+        assert await second.takeover.claim("m0")
+        await asyncio.sleep(1.0)
+        world.server.rewind(point)
+        assert not await third.takeover.claim("m0")
+        await asyncio.sleep(3.0)
+        assert world.server.matches["m0"].node == second.id
+        assert "m0" in second.matches
+        assert "m0" not in third.matches
+
+    run_virtually(lambda: with_nodes(9, 3, 3, play))
+
+
 # --- real nodes, on a real store --------------------------------------------------------------------------------------
 class CountingHost:
     def __init__(self) -> None:

@@ -80,6 +80,8 @@ class Handover:
             ) and await self._until(
                 deadline, lambda: self._journal.release(hosted.match_id, asleep=asleep, due_ms=due_ms)
             )
+        except GameServerError as error:
+            log.warning("match_not_handed_over", match=hosted.match_id, game=hosted.game, error=error.message)
         except Exception as failure:
             log.error("handover_failed", match=hosted.match_id, game=hosted.game, exc_info=failure)
         finally:

@@ -130,6 +130,8 @@ class Snapshotter:
                 hosted.flush()
                 if hosted.match.ended is not None:
                     return True  # the archive has it
+                if hosted.match.pending:
+                    return False  # without a lease nothing is committed, and it is about to be dropped here
                 version = hosted.match.version
                 snapshot = hosted.snapshot()
             except Exception as failure:

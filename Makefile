@@ -17,13 +17,15 @@ TIME  ?= 60s
 RATE  ?= 10
 ROUNDS ?= 10
 SEED  ?= 0
+SEEDS ?= 100
+FIRST ?= 1000
 
 export PYTHONUNBUFFERED := 1
 # PEP 668 style settings of the machine must not leak into our own environment.
 unexport PYTHONPATH PIP_USER PIP_TARGET
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run run test test-quick lint format bench bench-peers load chaos rolling soak docker clean distclean
+.PHONY: help setup setup-run run test test-quick lint format bench bench-peers load chaos rolling sim soak docker clean distclean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +85,9 @@ chaos: $(DEV_STAMP) ## kill, pause, drain and restart three nodes and their stor
 
 rolling: $(DEV_STAMP) ## restart three nodes one after another under a hundred players
 	@$(BIN)/python -m tests.chaos --kind "rolling restart" --rounds 1 --matches 10 --players 10 --rate 4 --balanced --seed $(SEED) $(ARGS)
+
+sim: $(DEV_STAMP) ## whole servers on virtual time with everything that can go wrong (SEEDS=100 FIRST=1000)
+	@SIM_SEEDS=$(SEEDS) SIM_FIRST=$(FIRST) $(BIN)/python -m pytest -q -m chaos tests/simulation/test_seeds.py $(ARGS)
 
 soak: $(DEV_STAMP) ## the tests that run for minutes to find what leaks
 	@$(BIN)/python -m pytest -q -m soak $(ARGS); status=$$?; \

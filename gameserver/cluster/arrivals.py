@@ -40,8 +40,9 @@ class Arrivals:
         claim: Callable[[str], Awaitable[bool]],
         *,
         poll_seconds: float = POLL_SECONDS,
+        order: Random | None = None,
     ) -> None:
-        """`claim`: see `Takeover.claim`."""
+        """`claim`: see `Takeover.claim`. `order` decides what is looked at first, and when."""
         self._store = store
         self._host = host
         self._handover = handover
@@ -49,7 +50,7 @@ class Arrivals:
         self._claim = claim
         self._poll_seconds = poll_seconds
         self._elsewhere: set[str] = set()  # due, and not for this node to wake
-        self._order = Random()
+        self._order = order or Random()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from gameserver.cluster.archive import Archive
@@ -118,7 +119,8 @@ class ClusterNode:
         self._meters = NodeMeters(metrics, self.writer, around.bus, self.crossing.edges)
         self.handover = Handover(self.writer, clock, announce=self.crossing.announce_free)
         self.drain = Drain(self.host, self.handover, clock)
-        self.arrivals = Arrivals(journal, self.host, self.handover, clock, self.takeover.claim)
+        order = Random(around.new_seed())
+        self.arrivals = Arrivals(journal, self.host, self.handover, clock, self.takeover.claim, order=order)
         self.hibernator = Hibernator(self.host, self.handover, clock)
         self.crossing.questions.answers["look"] = self._look
         self.host.bring = self.arrivals.bring

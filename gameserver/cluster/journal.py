@@ -304,7 +304,9 @@ class JournalWriter:
                 self._wake.set()
 
     async def _write(self, due: list[_Entry]) -> None:
-        await asyncio.gather(*(self._create(entry) for entry in due if entry.token is None))
+        new = [entry for entry in due if entry.token is None]
+        if new:
+            await asyncio.gather(*map(self._create, new))
         held = []
         size = 0
         for entry in due:

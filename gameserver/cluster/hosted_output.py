@@ -173,6 +173,8 @@ class HostedOutput(HostedCore):
     def enter_epoch(self, epoch: int, version: int) -> None:
         """The store had lost the match and was given it back: it goes on under this epoch, all get the whole state."""
         self.match.epoch, self.base_version = epoch, version
+        for output in self._waiting:  # what is still to come of them, clients would take for something old
+            output.epoch = epoch
         self.recent = RecentFrames(self._services.recent, self.match.version)
         for member in self._members():
             if member.flow is Flow.LIVE:

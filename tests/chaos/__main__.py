@@ -53,7 +53,8 @@ async def main(options: argparse.Namespace) -> int:
         await chaos.end()
     print("\n" + "\n".join(report.lines()) + f"\n\n  {time.monotonic() - started:.0f} s, SEED={seed}")
     found = report.found
-    for title, lines in (("lost", found.lost), ("duplicated", found.duplicated), ("broken", found.problems)):
+    shown = {"lost": found.lost, "duplicated": found.duplicated, "broken": found.problems, "not heard": found.unheard}
+    for title, lines in shown.items():
         for line in lines[:BROKEN_SHOWN_MAX]:
             print(f"  {title}: {line}")
     if report.good and not options.keep:

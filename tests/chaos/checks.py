@@ -39,7 +39,7 @@ class Findings:
     duplicated: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """Any other broken promise."""
-    unheard: int = 0
+    unheard: list[str] = field(default_factory=list)
     """HIGH events that did not reach a player of the match."""
 
     @property
@@ -152,7 +152,9 @@ def _check_books(match: Match, found: Findings) -> None:
     shouts = {(player.user, number) for player in match.players for number in player.books.shouted}
     for player in match.players:
         books, who = player.books, f"{match.id} {player.user}"
-        found.unheard += len(shouts - books.shouts.keys())
+        missed = sorted(shouts - books.shouts.keys())
+        at = player.client.at.name if player.client.at is not None else "nowhere"
+        found.unheard += [f"{who} at {at}: shout {number} of {other}" for other, number in missed]
         found.problems += [f"{who}: {error}" for error in books.errors]
         if books.went_back:
             found.problems.append(f"{who}: went back {books.went_back} times")

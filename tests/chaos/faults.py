@@ -111,8 +111,30 @@ async def _drain_by_command(fleet: Fleet, victim: Node, fault: Fault, struck: St
 
 async def _kill_store(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
     struck.at = time.monotonic()
-    fleet.kill_store()
+    await fleet.kill_store()
     await asyncio.sleep(fault.seconds)
+    await fleet.restart_store()
+    await fleet.ready()
+
+
+async def _empty_store(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
+    """The store comes back with nothing: those who run the matches still have them."""
+    struck.at = time.monotonic()
+    await fleet.kill_store()
+    fleet.replace_store(None)
+    await asyncio.sleep(fault.seconds)
+    await fleet.restart_store()
+    await fleet.ready()
+
+
+async def _rewind_store(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
+    """The store comes back as it was a while ago, like one that is restored from a backup."""
+    copy = fleet.folder / "store-copy"
+    fleet.copy_store(copy)
+    await asyncio.sleep(fault.seconds)
+    struck.at = time.monotonic()
+    await fleet.kill_store()
+    fleet.replace_store(copy)
     await fleet.restart_store()
     await fleet.ready()
 
@@ -158,6 +180,8 @@ KINDS: dict[str, tuple[Carry, float, float]] = {
     "drain by command": (_drain_by_command, 0.0, 1.0),
     "kill store": (_kill_store, 0.0, 3.0),
     "pause store": (_pause_store, 0.5, 6.0),
+    "store comes back empty": (_empty_store, 0.0, 1.0),
+    "store comes back older": (_rewind_store, 0.5, 2.0),
     "kill owner, store hangs": (_kill_owner_without_store, 0.3, 3.0),
     "pause node, 10 s": (_pause, 10.0, 10.0),
 }

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,8 +204,27 @@ class Fleet:
         assert pid is not None
         return pid
 
-    def kill_store(self) -> None:
+    async def kill_store(self) -> None:
+        """`kill -9`, and wait until it is gone."""
         os.kill(self.store_pid, signal.SIGKILL)
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.stores.children["redis"].pid is not None:
+            assert time.monotonic() < deadline, "the store is still there"
+            await asyncio.sleep(POLL_SECONDS)
+
+    def copy_store(self, copy: Path) -> None:
+        """What the store has on disk now, as a backup would take it."""
+        shutil.copytree(self._store_files, copy, dirs_exist_ok=True)
+
+    def replace_store(self, copy: Path | None) -> None:
+        """Give a store that does not run the files of a copy, or none."""
+        shutil.rmtree(self._store_files)
+        if copy is not None:
+            shutil.move(copy, self._store_files)
+
+    @property
+    def _store_files(self) -> Path:
+        return self.folder / "data" / "redis" / "appendonlydir"
 
     async def restart_store(self) -> None:
         await self.stores.children["redis"].start(supervise=False)

@@ -290,6 +290,41 @@ def test_a_player_whose_settled_actions_are_lost_numbers_anew(heir_is_the_edge: 
     run_virtually(main)
 
 
+@pytest.mark.parametrize("game", [Ticking, StrictLedger])
+def test_urgent_events_of_a_match_that_is_put_back_are_heard(game: type[Game]) -> None:
+    """What waits for the journal while the store gets the match back belongs to the new epoch."""
+
+    class Late:
+        async def request(self) -> None:
+            await asyncio.sleep(0.003)
+
+        async def reply(self) -> None:
+            await asyncio.sleep(0.003)
+
+    async def main() -> None:
+        world, owner, edge, hosted = await two_nodes(game)
+        ann = await owner.client("ann", hosted.match_id)
+        ben = await edge.client("ben", hosted.match_id)
+        owner.store.link = Late()
+        owner.reassertion.start()
+        for number in range(100):
+            if number == 30:
+                world.server.wipe()
+            ann.act("shout", number)
+            await asyncio.sleep(0.005)
+        await settled(world, hosted)
+        assert hosted.match.epoch > 1
+        for client in (ann, ben):
+            client.check_exactly_once(hosted)
+            client.check_mirror(hosted)
+            assert [key[1] for key in client.events if key[0] == "shout"] == [f"['ann', {n}]" for n in range(100)]
+            assert set(client.events.values()) == {1}
+        await owner.reassertion.stop()
+        await world.stop()
+
+    run_virtually(main)
+
+
 def test_a_match_that_moves_on_purpose_takes_its_edges_along() -> None:
     async def main() -> None:
         world = World()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -11,11 +12,13 @@ from typing import Any
 
 from gameserver.client import Client
 from gameserver.errors import GameServerError, StoreUnavailable
+from gameserver.match import MatchLimits
 from gameserver.state import to_plain
 from tests.chaos.fleet import Fleet
-from tests.chaos.players import Player
+from tests.chaos.players import Player, Watcher
 
-SETTLE_SECONDS = 60.0
+HIGH_EVENTS_KEPT = MatchLimits().high_events_kept
+SETTLE_SECONDS = float(os.environ.get("SETTLE_SECONDS", "60"))
 AGREE_SECONDS = 20.0
 POLL_SECONDS = 0.02
 
@@ -27,7 +30,12 @@ class Match:
     id: str
     game: str
     players: list[Player]
+    watchers: list[Watcher]
     history: dict[tuple[int, int], int]
+
+    @property
+    def everyone(self) -> list[Watcher]:
+        return [*self.players, *self.watchers]
 
 
 @dataclass
@@ -104,15 +112,15 @@ async def _agree(match: Match, found: Findings) -> None:
     """All mirrors come to the same state under the same owner. (A version that changes nothing is not sent to all.)"""
 
     def differ() -> str | None:
-        if away := [player.user for player in match.players if not player.room.connected]:
+        if away := [one.user for one in match.everyone if not one.room.connected]:
             return f"out of reach for {away}"
-        epochs = {player.user: player.room.position[0] for player in match.players}
+        epochs = {one.user: one.room.position[0] for one in match.everyone}
         if len(set(epochs.values())) > 1:
             return f"epochs {epochs}"
-        views = [public(player.room.state) for player in match.players]
-        for player, view in zip(match.players, views, strict=True):
+        views = [public(one.room.state) for one in match.everyone]
+        for one, view in zip(match.everyone, views, strict=True):
             if view != views[0]:
-                return f"the mirrors of {match.players[0].user} and {player.user} differ"
+                return f"the mirrors of {match.players[0].user} and {one.user} differ"
         return None
 
     if problem := await _until_none(differ):
@@ -151,10 +159,13 @@ def _check_books(match: Match, found: Findings) -> None:
     """What happened on the way."""
     shouts = {(player.user, number) for player in match.players for number in player.books.shouted}
     for player in match.players:
-        books, who = player.books, f"{match.id} {player.user}"
-        missed = sorted(shouts - books.shouts.keys())
+        missed = sorted(shouts - player.books.shouts.keys())
         at = player.client.at.name if player.client.at is not None else "nowhere"
-        found.unheard += [f"{who} at {at}: shout {number} of {other}" for other, number in missed]
+        found.unheard += [f"{match.id} {player.user} at {at}: shout {number} of {other}" for other, number in missed]
+        if missed and len(shouts) <= HIGH_EVENTS_KEPT:
+            found.problems.append(f"{match.id} {player.user}: {len(missed)} HIGH events were not heard")
+    for one in match.everyone:
+        books, who = one.books, f"{match.id} {one.user}"
         found.problems += [f"{who}: {error}" for error in books.errors]
         if books.went_back:
             found.problems.append(f"{who}: went back {books.went_back} times")
@@ -162,8 +173,8 @@ def _check_books(match: Match, found: Findings) -> None:
             found.problems.append(f"{who}: saw {books.forks} positions with two states")
         if twice := [shout for shout, n in books.shouts.items() if n > 1]:
             found.problems.append(f"{who}: HIGH events heard twice: {twice}")
-        if player.room.state.leaves:
-            found.problems.append(f"{match.id}: {player.room.state.leaves} seats were given up")
+    if leaves := match.players[0].room.state.leaves:
+        found.problems.append(f"{match.id}: {leaves} seats were given up")
 
 
 async def _check_owner(fleet: Fleet, match: Match, found: Findings) -> None:
@@ -228,7 +239,8 @@ async def _begin_anew(matches: list[Match]) -> None:
             books.sent.clear()
             books.acknowledged.clear()
             books.shouted.clear()
-            books.shouts.clear()
+        for one in match.everyone:
+            one.books.shouts.clear()
 
 
 async def _until_none(check: Callable[[], Any]) -> str | None:

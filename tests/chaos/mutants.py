@@ -56,6 +56,50 @@ MUTANTS = (
         ("kill owner",),
     ),
     Mutant(
+        "an edge keeps actions until they have an outcome",
+        "cluster/seats.py",
+        "        self.kept[action.seq] = action\n",
+        "        pass\n",
+        ("kill owner",),
+    ),
+    Mutant(
+        "an edge keeps its sockets when an owner is gone",
+        "cluster/edge.py",
+        "        remote.fall_out()\n        for seat in remote.seats.values():\n            seat.attached = False\n"
+        "            seat.asked_at = None\n",
+        "        remote.end(MatchMoved(), reconnect=True)\n        return\n",
+        ("kill owner", "drain by signal"),
+    ),
+    Mutant(
+        "a store that lost a match is given it back",
+        "cluster/reassert.py",
+        "        await self._put_back(match_id, token)\n",
+        "        self._fenced(match_id)\n",
+        ("store comes back empty", "store comes back older"),
+    ),
+    Mutant(
+        "what waits while a match is put back belongs to the new epoch",
+        "cluster/hosted_output.py",
+        "            output.epoch = epoch\n",
+        "            pass\n",
+        ("store comes back empty", "store comes back older"),
+        12,
+    ),
+    Mutant(
+        "numbers of an edge's link do not begin again",
+        "cluster/owner.py",
+        "        self.owner.serials_until = max(self.owner.serials_until, self.serial, link.serial)\n",
+        "",
+        ("pause node, 10 s",),
+    ),
+    Mutant(
+        "actions that are quicker than their join's return wait for it",
+        "web/connection.py",
+        "if self._joining and len(self._early)",
+        "if False and len(self._early)",
+        ("kill owner", "drain by signal"),
+    ),
+    Mutant(
         "effects that are not known done go out again",
         "match/journal.py",
         "        match.unsettled[version, index] =",
@@ -77,9 +121,8 @@ def run(mutant: Mutant, arguments: list[str]) -> str:
         place.write_text(text.replace(mutant.old, mutant.new))
         kinds = [word for kind in mutant.kinds for word in ("--kind", kind)]
         command = [sys.executable, "-m", "tests.chaos", "--rounds", str(mutant.rounds), *kinds, *arguments]
-        ended = subprocess.run(
-            command, env={**os.environ, "PYTHONPATH": name}, capture_output=True, text=True, timeout=SECONDS_MAX
-        )
+        environment = {"SETTLE_SECONDS": "15", **os.environ, "PYTHONPATH": name}
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS_MAX)
     told = [line.strip() for line in ended.stdout.splitlines() if line.startswith(BROKEN)]
     if ended.returncode == 1 and "acknowledged actions" in ended.stdout:
         return f"caught: {told[0][:150] if told else 'see the table'}"

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -17,7 +17,7 @@ from gameserver.client.address import Address
 from gameserver.client.link import Link
 from gameserver.config import DEVELOPMENT_SECRET
 from gameserver.errors import GameServerError
-from tests.chaos.fleet import Node
+from tests.chaos.fleet import Fleet, Node
 
 UNDER_WAY_MAX = 16
 CONNECT_SECONDS = 3.0  # a node that is stopped takes connections and says nothing: the next one is tried soon
@@ -30,13 +30,14 @@ OUTCOME_UNKNOWN = b"outcome_unknown"
 class Balanced(Client):
     """A client whose address stands for several nodes: each connection goes to the next of them.
 
-    That is what a load balancer does that knows nothing. With one node it is a client of that node.
+    That is what a load balancer does that knows nothing. With one node it is a client of that node. `direct=True`: it
+    goes on from there to the node that runs the match.
     """
 
-    def __init__(self, nodes: Iterable[Node], **options: Any) -> None:
-        nodes = list(nodes)
+    def __init__(self, nodes: Sequence[Node], fleet: Fleet, **options: Any) -> None:
         super().__init__(nodes[0].url, **options)
         self._nodes = itertools.cycle(nodes)
+        self._by_address = {Address.parse(node.url).websocket: node for node in fleet.nodes}
         self.at: Node | None = None
         """Where the last connection was made to."""
         self.drops: list[str] = []
@@ -44,7 +45,7 @@ class Balanced(Client):
         self.unknown = 0
 
     async def _open_link(self, address: Address) -> Link:
-        node = next(self._nodes)
+        node = next(self._nodes) if address == self._address else self._by_address[address.websocket]
         link = await super()._open_link(Address.parse(node.url))
         self.at = node
         return link
@@ -82,43 +83,35 @@ class Books:
     """Times the match was out of reach while the connection stood."""
 
 
-class Player:
-    """One of them. `history` is shared by all players of a match: what anyone saw at which position."""
+class Watcher:
+    """A spectator, and what all who are in a match have in common.
 
-    def __init__(self, user: str, nodes: Iterable[Node], random: Random, interval_seconds: float) -> None:
+    `history` is shared by all of a match: what anyone saw at which position.
+    """
+
+    spectate = True
+
+    def __init__(self, user: str, nodes: Sequence[Node], fleet: Fleet, *, direct: bool = False) -> None:
         token = issue_token(
             DEVELOPMENT_SECRET, user, Role.PLAYER, name=user, now=time.time(), ttl_seconds=TOKEN_SECONDS
         )
         self.user = user
-        self.client = Balanced(nodes, token=token, timeout_seconds=CONNECT_SECONDS, reconnect=IMPATIENT)
+        self.client = Balanced(
+            nodes, fleet, token=token, timeout_seconds=CONNECT_SECONDS, reconnect=IMPATIENT, direct=direct
+        )
         self.books = Books()
-        self.acting = asyncio.Event()
-        self.under_way: set[asyncio.Task[None]] = set()
         self.pause_seconds = 0.0
         """The longest time without a change in the match, since `watch_anew`."""
-        self.wait_seconds = 0.0
-        """The longest time that an acknowledgement took."""
         self.epoch_at: float | None = None
         """When the match went on under another owner, since `watch_anew`."""
         self.acked_at: float | None = None
         """When the first action was acknowledged there."""
-        self.all_shouts: list[int] = []
-        self.acknowledged_total = 0
-        self._random = random
-        self._interval_seconds = interval_seconds
-        self._number = 0
         self._position = (0, 0)
         self._changed_at = 0.0
-        self._task: asyncio.Task[None] | None = None
 
     async def enter(self, match_id: str, history: dict[tuple[int, int], int]) -> None:
         await self.client.connect()
-        self._entered(await self.client.join(match_id), history)
-
-    async def create(self, game: str, history: dict[tuple[int, int], int]) -> str:
-        await self.client.connect()
-        self._entered(await self.client.create(game), history)
-        return self.room.match_id
+        self._entered(await self.client.join(match_id, spectate=self.spectate), history)
 
     def _entered(self, room: Room, history: dict[tuple[int, int], int]) -> None:
         self.room = room
@@ -130,18 +123,13 @@ class Player:
         room.on_reconnect(self._reconnected)
         room.on_close(lambda reason: self.books.errors.append(f"room closed: {reason.code}: {reason.message}"))
         room.on_error(lambda name, error: self.books.errors.append(f"{name}: {error.code}: {error.message}"))
-        self._task = asyncio.create_task(self._act_always(), name=f"player {self.user}")
 
     async def close(self) -> None:
-        for task in [*self.under_way, *([self._task] if self._task is not None else [])]:
-            task.cancel()
-        await asyncio.gather(*self.under_way, return_exceptions=True)
         await self.client.close()
 
-    # --- what is seen -------------------------------------------------------------------------------------------------
     def watch_anew(self) -> None:
         """Measure from now on."""
-        self.pause_seconds = self.wait_seconds = 0.0
+        self.pause_seconds = 0.0
         self.epoch_at = self.acked_at = None
         self._changed_at = time.monotonic()
 
@@ -174,7 +162,45 @@ class Player:
             self.books.not_recovered += 1
             self._look(time.monotonic())
 
-    # --- what is done -------------------------------------------------------------------------------------------------
+
+class Player(Watcher):
+    """One who acts, while `acting` is set."""
+
+    spectate = False
+
+    def __init__(
+        self, user: str, nodes: Sequence[Node], fleet: Fleet, random: Random, interval_seconds: float, **options: Any
+    ) -> None:
+        super().__init__(user, nodes, fleet, **options)
+        self.acting = asyncio.Event()
+        self.under_way: set[asyncio.Task[None]] = set()
+        self.wait_seconds = 0.0
+        """The longest time that an acknowledgement took, since `watch_anew`."""
+        self.all_shouts: list[int] = []
+        self._random = random
+        self._interval_seconds = interval_seconds
+        self._number = 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def create(self, game: str, history: dict[tuple[int, int], int]) -> str:
+        await self.client.connect()
+        self._entered(await self.client.create(game), history)
+        return self.room.match_id
+
+    def _entered(self, room: Room, history: dict[tuple[int, int], int]) -> None:
+        super()._entered(room, history)
+        self._task = asyncio.create_task(self._act_always(), name=f"player {self.user}")
+
+    async def close(self) -> None:
+        for task in [*self.under_way, *([self._task] if self._task is not None else [])]:
+            task.cancel()
+        await asyncio.gather(*self.under_way, return_exceptions=True)
+        await super().close()
+
+    def watch_anew(self) -> None:
+        super().watch_anew()
+        self.wait_seconds = 0.0
+
     async def _act_always(self) -> None:
         while True:
             await self.acting.wait()
@@ -220,7 +246,6 @@ class Player:
             return
         now = time.monotonic()
         self.books.acknowledged.add(number)
-        self.acknowledged_total += 1
         self.wait_seconds = max(self.wait_seconds, now - started)
         if self.acked_at is None and self.epoch_at is not None:
             self.acked_at = now

@@ -41,7 +41,8 @@ class Report:
 
     @property
     def good(self) -> bool:
-        return self.found.good and not (self.dropped_elsewhere or self.effects_missing or self.effects_twice)
+        cut_off = self.dropped_elsewhere or self.rooms_away_elsewhere
+        return self.found.good and not (cut_off or self.effects_missing or self.effects_twice)
 
     def lines(self) -> list[str]:
         """The table."""

@@ -14,7 +14,7 @@ from pymongo import MongoClient
 from tests.chaos.checks import Match, reckon
 from tests.chaos.faults import Fault, Struck, continue_all, strike
 from tests.chaos.fleet import Fleet
-from tests.chaos.players import Player
+from tests.chaos.players import Player, Watcher
 from tests.chaos.report import Report
 
 CALM_SECONDS = 0.5
@@ -34,8 +34,8 @@ class Before:
     unknown: int
 
     @classmethod
-    def of(cls, player: Player) -> Before:
-        client, books = player.client, player.books
+    def of(cls, one: Watcher) -> Before:
+        client, books = one.client, one.books
         at = client.at.name if client.at is not None else ""
         return cls(at, len(client.drops), books.room_drops, books.not_recovered, client.unknown)
 
@@ -54,42 +54,54 @@ class Chaos:
     def players(self) -> list[Player]:
         return [player for match in self.matches for player in match.players]
 
+    @property
+    def everyone(self) -> list[Watcher]:
+        return [one for match in self.matches for one in match.everyone]
+
     async def start(
         self, matches: int, players_per_match: int, actions_per_second: float, *, faithful: bool = True
     ) -> None:
-        """Make matches, spread over the nodes, with players on every node in each of them.
+        """Make matches, spread over the nodes, with players on every node in each of them, and a spectator.
 
-        `faithful`: every second player keeps to one node; the others take the next one with each connection.
+        `faithful`: every second player keeps to one node. The others take the next one with each connection; every
+        fourth player goes on to the node that runs the match.
         """
         await self.fleet.start()
         nodes = self.fleet.nodes
         self._lag = asyncio.create_task(self._probe_lag())
         for number in range(matches):
-            match = Match("", GAMES[number // len(nodes) % len(GAMES)], [], {})
+            match = Match("", GAMES[number // len(nodes) % len(GAMES)], [], [], {})
             self.matches.append(match)
             for index in range(players_per_match):
                 at = (number + index) % len(nodes)
                 places = [nodes[at]] if faithful and index % 2 else nodes[at:] + nodes[:at]
-                user = f"m{number}p{index}"
-                player = Player(user, places, Random(self._random.getrandbits(32)), 1 / actions_per_second)
+                random = Random(self._random.getrandbits(32))
+                player = Player(
+                    f"m{number}p{index}", places, self.fleet, random, 1 / actions_per_second, direct=index % 4 == 2
+                )
                 match.players.append(player)
                 if match.id:
                     await player.enter(match.id, match.history)
                 else:
                     match.id = await player.create(match.game, match.history)
+            at = (number + 1) % len(nodes)
+            watcher = Watcher(f"m{number}w", nodes[at:] + nodes[:at], self.fleet)
+            match.watchers.append(watcher)
+            await watcher.enter(match.id, match.history)
 
     async def end(self) -> None:
         continue_all(self.fleet)
         if self._lag is not None:
             self._lag.cancel()
-        await asyncio.gather(*(player.close() for player in self.players), return_exceptions=True)
+        await asyncio.gather(*(one.close() for one in self.everyone), return_exceptions=True)
         await self.fleet.end()
 
     async def round(self, fault: Fault) -> bool:
         """One fault, and the reckoning. False: a promise is broken."""
-        before = {player: Before.of(player) for player in self.players}
+        before = {one: Before.of(one) for one in self.everyone}
+        for one in self.everyone:
+            one.watch_anew()
         for player in self.players:
-            player.watch_anew()
             player.acting.set()
         match = self.matches[fault.match % len(self.matches)]
         struck = Struck(fault)
@@ -105,29 +117,27 @@ class Chaos:
         self._note(struck, owners, before)
         return self.report.good
 
-    def _note(self, struck: Struck, owners: dict[str, str], before: dict[Player, Before]) -> None:
+    def _note(self, struck: Struck, owners: dict[str, str], before: dict[Watcher, Before]) -> None:
         report, kind = self.report, struck.fault.kind
         report.rounds[kind] += 1
         for match in self.matches:
-            for player in match.players:
-                since, books = before[player], player.books
-                drops = len(player.client.drops) - since.drops
+            for one in match.everyone:
+                since, books = before[one], one.books
+                drops = len(one.client.drops) - since.drops
                 elsewhere = since.at not in struck.victims
                 report.dropped_elsewhere += drops if elsewhere else 0
                 report.dropped_at_victims += 0 if elsewhere else drops
                 report.not_recovered += books.not_recovered - since.not_recovered
-                report.unknown += player.client.unknown - since.unknown
+                report.unknown += one.client.unknown - since.unknown
                 away = books.room_drops - since.room_drops
                 report.rooms_away_elsewhere += away if elsewhere else 0
                 report.rooms_away_at_victims += 0 if elsewhere else away
-                pauses = report.pauses if elsewhere else report.pauses_at_victims
-                pauses[kind] = max(pauses.get(kind, 0.0), player.pause_seconds)
-                report.waits[kind] = max(report.waits.get(kind, 0.0), player.wait_seconds)
+                _raise_to(report.pauses if elsewhere else report.pauses_at_victims, kind, one.pause_seconds)
                 if struck.takeover and owners[match.id] in struck.victims and elsewhere:
-                    if player.epoch_at is not None:
-                        report.takeovers.append(player.epoch_at - struck.at)
-                    if player.acked_at is not None:
-                        report.first_acks.append(player.acked_at - struck.at)
+                    report.takeovers += [] if one.epoch_at is None else [one.epoch_at - struck.at]
+                    report.first_acks += [] if one.acked_at is None else [one.acked_at - struck.at]
+            for player in match.players:
+                _raise_to(report.waits, kind, player.wait_seconds)
 
     async def check_effects(self) -> None:
         """Every HIGH action asked for one record: it is in MongoDB, once."""
@@ -148,6 +158,10 @@ class Chaos:
             due = time.monotonic() + LAG_PROBE_SECONDS
             await asyncio.sleep(LAG_PROBE_SECONDS)
             self.report.lag_seconds = max(self.report.lag_seconds, time.monotonic() - due)
+
+
+def _raise_to(longest: dict[str, float], kind: str, seconds: float) -> None:
+    longest[kind] = max(longest.get(kind, 0.0), seconds)
 
 
 def _records(url: str, match_ids: list[str]) -> Counter[tuple[str, int]]:

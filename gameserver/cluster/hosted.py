@@ -49,6 +49,8 @@ class HostedMatch(HostedOutput):
             raise MatchMoved
         if self.closed or self.match.ended is not None:
             raise MatchEnded
+        if resume is not None and resume.epoch > self.match.epoch and not self._services.certain():
+            raise MatchMoved  # it was elsewhere in the meantime, while this node could not ask whose the match is
         if resume is not None and not spectate:
             member = self._come_back(user, receiver, request, resume)
             if member is not None:

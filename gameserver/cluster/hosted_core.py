@@ -133,7 +133,8 @@ class HostedCore:
         now = self._clock.now()
         due = self.match.next_wake(now)
         timer = self._timer
-        if due is not None and self._engine_failures:
+        if due is not None and (self._engine_failures or (due <= now and not self._services.valid())):
+            # Without a lease what is there is not taken out: it would be due again at once, until the match is dropped.
             due = max(due, now + ENGINE_RETRY_SECONDS)
         if due is None:
             if timer is not None:

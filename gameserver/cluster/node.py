@@ -24,6 +24,7 @@ from gameserver.cluster.handover import Handover
 from gameserver.cluster.hibernation import Hibernator
 from gameserver.cluster.host import Host
 from gameserver.cluster.journal import JournalPolicy, JournalWriter
+from gameserver.cluster.lease import LeaseState
 from gameserver.cluster.matches import HostLimits
 from gameserver.cluster.membership import Membership, Pace, RenewalStore, lease_clock
 from gameserver.cluster.meters import Meters
@@ -100,6 +101,7 @@ class ClusterNode:
             meters=Meters(metrics),
             keeper=self.host,
             valid=self.membership.valid,
+            certain=lambda: self.membership.state is LeaseState.HELD,
             recent=RecentLimits(settings.match.resume_frames_max, settings.match.resume_bytes_max),
             new_match_id=around.new_id,
             new_session_id=around.new_id,

@@ -16,10 +16,12 @@ from gameserver.errors import (
     JoinRefused,
     LimitReached,
     MatchFull,
+    MatchMoved,
     MatchNotFound,
     ServerDraining,
 )
 from gameserver.match import Game
+from gameserver.protocol import Resume
 from gameserver.state import SPECTATORS as STATE_SPECTATORS
 from tests.cluster.kit import FakeReceiver, HeldGate, enter, make_host
 from tests.web.games import GAMES, Board, Flood, Walk
@@ -288,3 +290,52 @@ def test_two_games_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="Two games are called 'board'"):
         GameRegistry([Board, other])
     assert list(GameRegistry([Walk, Board, Flood])) == ["board", "flood", "walk"]
+
+
+async def test_a_match_without_a_lease_does_not_spin_until_it_is_dropped() -> None:
+    host = make_host([Board])
+    member, _ = await enter(host, "board", "a")
+    await turn()
+    services = host._services
+    looks = itertools.count()
+    services.valid = lambda: False
+    services.perf = lambda: float(next(looks))
+    member.receive(1, "ring", [], quiet=False)
+    await asyncio.sleep(0.2)
+    assert next(looks) < 20
+    await host.stop(1)
+
+
+async def test_without_a_lease_nothing_leaves() -> None:
+    """Neither what happens now nor what the gate has held until now."""
+    gate = HeldGate()
+    host = make_host([Board], gate=gate)
+    member, receiver = await enter(host, "board", "a")
+    await turn()
+    gate.release_all()
+    member.receive(1, "ring", [], quiet=False)
+    await turn()
+    receiver.clear()
+    host._services.valid = lambda: False
+    gate.release_all()
+    member.receive(2, "ring", [], quiet=False)
+    await asyncio.sleep(0.05)
+    assert receiver.writes == []
+    assert gate.held == []
+    await host.stop(1)
+
+
+async def test_a_node_that_cannot_ask_takes_nobody_in_who_has_seen_a_later_epoch() -> None:
+    """The match was elsewhere meanwhile: what is here is old. With the store's word it is the client that errs."""
+    host = make_host([Board])
+    member, _ = await enter(host, "board", "a")
+    await turn()
+    match_id, resume = member.hosted.match_id, Resume(member.session_id, 5, 1)
+    services = host._services
+    services.certain = lambda: False
+    with pytest.raises(MatchMoved):
+        await host.join("match", match_id, User("a"), FakeReceiver(), 2, resume=resume)
+    services.certain = lambda: True
+    again = await host.join("match", match_id, User("a"), FakeReceiver(), 3, resume=resume)
+    assert again.session_id == member.session_id
+    await host.stop(1)

@@ -166,7 +166,8 @@ def _reason(match: OwnedMatch, fleet: Fleet, here: Here) -> Reason | None:
     if match.asleep:
         return None
     if match.node == "":
-        return Reason.RELEASED
+        # One that is still here was let go of by this node, which does not know yet that it succeeded.
+        return None if here.keeps(match.match_id) else Reason.RELEASED
     if match.node == here.node.id:
         return None if here.keeps(match.match_id) else Reason.OURS
     owner = fleet.nodes.get(match.node)

@@ -76,9 +76,9 @@ class Handover:
             payload = await _encode(hosted, hosted.snapshot() | extra)
             meta = SnapshotMeta(hosted.game, hosted.match.epoch, version, hosted.game_class.state_version)
             gone = await self._until(
-                deadline, lambda: self._journal.save(hosted.match_id, version, meta, payload)
+                hosted, deadline, lambda: self._journal.save(hosted.match_id, version, meta, payload)
             ) and await self._until(
-                deadline, lambda: self._journal.release(hosted.match_id, asleep=asleep, due_ms=due_ms)
+                hosted, deadline, lambda: self._journal.release(hosted.match_id, asleep=asleep, due_ms=due_ms)
             )
         except GameServerError as error:
             log.warning("match_not_handed_over", match=hosted.match_id, game=hosted.game, error=error.message)
@@ -93,15 +93,16 @@ class Handover:
             self.announce(hosted.match_id, hosted.match.epoch)
         return gone
 
-    async def _until(self, deadline: float, call: Callable[[], Any]) -> bool:
-        """Repeat a call whose outcome is unknown until it is known."""
-        while True:
+    async def _until(self, hosted: HostedMatch, deadline: float, call: Callable[[], Any]) -> bool:
+        """Repeat a call whose outcome is unknown until it is known. False, too, once the match was dropped."""
+        while hosted.leaving:
             try:
                 return bool(await call())
             except GameServerError as error:
                 if not error.retryable or self._clock.now() + RETRY_SECONDS >= deadline:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
+        return False
 
 
 async def _encode(hosted: HostedMatch, snapshot: dict[str, Any]) -> bytes:

@@ -193,6 +193,9 @@ class LocalMatches:
         log.error("match_not_restored", match=match_id, reason=reason)
 
     def _adopt(self, match: Match, game: type[Game], key: str) -> HostedMatch:
+        before = self._matches.get(match.id)
+        if before is not None:  # of an earlier epoch, and about to find that out: two of one match must never be here
+            before.fenced()
         # Members that were carried here for another node know the match by a number already.
         channel = None if self.crossing is None else self.crossing.channel_of(match.id)
         channel = self.next_channel() if channel is None else channel

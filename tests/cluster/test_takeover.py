@@ -67,6 +67,7 @@ def claims(matches: list[OwnedMatch], fleet: Fleet, at: Here, *, later: float = 
         (owned("m", "dead"), True, True),
         (owned("m", "a"), False, True),
         (owned("kept", "a"), False, False),
+        (owned("kept", ""), False, False),
         (owned("m", "", asleep=True), False, False),
         (owned("m", "", game="chess"), False, False),
         (owned("m", "", state_version=3), False, False),
@@ -76,7 +77,8 @@ def claims(matches: list[OwnedMatch], fleet: Fleet, at: Here, *, later: float = 
         (owned("m", "", epoch=-1, game=""), False, True),
     ],
     ids=[
-        "released", "alive", "dead", "ours of before", "ours", "asleep", "another game", "too new", "not too new",
+        "released", "alive", "dead", "ours of before", "ours", "let go of", "asleep", "another game", "too new",
+        "not too new",
         "owner without the game", "owner without the role", "damaged",
     ],
 )  # fmt: skip
@@ -468,6 +470,27 @@ def test_a_claim_on_demand() -> None:
             await second.takeover.claim("nothing")
 
     run_virtually(lambda: with_nodes(9, 2, 3, play))
+
+
+def test_a_match_is_claimed_before_it_is_read() -> None:
+    """What is read before could still be added to by the owner before."""
+
+    async def play(world: World) -> None:
+        first, second = world.nodes
+        await first.journal.release(first.matches.pop("m0").token, asleep=True)
+        calls = []
+        for name in ("claim", "recover"):
+            call = getattr(second.journal, name)
+
+            def noted(*args: Any, call: Any = call, name: str = name, **kwargs: Any) -> Any:
+                calls.append(name)
+                return call(*args, **kwargs)
+
+            setattr(second.journal, name, noted)
+        assert await second.takeover.claim("m0")
+        assert calls == ["claim", "recover"]
+
+    run_virtually(lambda: with_nodes(9, 2, 1, play))
 
 
 def test_nobody_claims_what_its_owner_is_about_to_put_back() -> None:

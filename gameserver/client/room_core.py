@@ -188,7 +188,7 @@ class RoomCore:
     def events(self, events: Events) -> list[Outcome]:
         """Urgent events: their patch is already here, so they are handed on at once."""
         position = (events.epoch, events.version)
-        if events.epoch < self.epoch or position <= self._events_position:
+        if position <= self._events_position:
             return []
         self._events_position = position
         return self._happened(events.events)

@@ -79,6 +79,8 @@ class RemoteMatch:
         self.next_owner = ("", 0)
         """Node and epoch that were heard of last: its seats are being attached there."""
         self.epoch = 0
+        self.numbered_by = ""
+        """Whose numbers these are: after a store forgot, two nodes can have had the same epoch."""
         self.serial = -1
         self.link = 0
         self.version = 0
@@ -352,7 +354,7 @@ class RemoteMatch:
 
     def _stands_at(self, seat: Seat, message: Said) -> None:
         """The answer to what was asked: from here on the seat gets what comes."""
-        if message.epoch > self.epoch:
+        if message.epoch > self.epoch or message.node != self.numbered_by:
             self.fall_out()
             self._enter_epoch(message)
         elif message.serial < self.serial or message.link < self.link:
@@ -406,6 +408,7 @@ class RemoteMatch:
 
     def _enter_epoch(self, message: Said) -> None:
         self.epoch, self.owner = message.epoch, message.node
+        self.numbered_by = message.node
         self._pending.clear()
         self._edges.found(self)
         for seat in self.seats.values():

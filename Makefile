@@ -25,7 +25,7 @@ export PYTHONUNBUFFERED := 1
 unexport PYTHONPATH PIP_USER PIP_TARGET
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run run test test-quick lint format bench bench-peers load chaos rolling sim soak docker clean distclean
+.PHONY: help setup setup-run run test test-quick lint format bench bench-peers load chaos rolling sim mutations soak docker clean distclean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ rolling: $(DEV_STAMP) ## restart three nodes one after another under a hundred p
 
 sim: $(DEV_STAMP) ## whole servers on virtual time with everything that can go wrong (SEEDS=100 FIRST=1000)
 	@SIM_SEEDS=$(SEEDS) SIM_FIRST=$(FIRST) $(BIN)/python -m pytest -q -m chaos tests/simulation/test_seeds.py $(ARGS)
+
+mutations: $(DEV_STAMP) ## take one safeguard out at a time, and see that its tests fail (ARGS="epoch lease")
+	@$(BIN)/python -m tests.mutations $(ARGS)
 
 soak: $(DEV_STAMP) ## the tests that run for minutes to find what leaks
 	@$(BIN)/python -m pytest -q -m soak $(ARGS); status=$$?; \

@@ -198,3 +198,29 @@ def test_load_says_what_does_not_fit() -> None:
 
     with pytest.raises(StateError, match=r"Fleet\.ships must be"):
         Tree.load(Tree(Old()).dump(), Fleet())
+
+
+class Chest(Entity):
+    coins: int = 0
+
+
+class Keeper(Entity):
+    hoard: Map[str, Chest] = server_only()
+
+
+class Hall(Entity):
+    keepers: Map[str, Keeper]
+
+
+def test_what_is_in_a_server_only_field_is_for_nobody() -> None:
+    """Not for the owner of the entity either, neither when it comes nor when it changes."""
+    hall = Hall()
+    tree = Tree(hall)
+    hall.keepers["k"] = Keeper(owner="ann")
+    tree.flush()
+    hall.keepers["k"].hoard["c"] = Chest(coins=1)
+    assert tree.flush().parts == []
+    hall.keepers["k"].hoard["c"].coins = 7
+    patch = tree.flush()
+    assert (msgspec.msgpack.decode(patch.everyone), patch.parts) == ([], [])
+    assert tree.view("ann") == {"keepers": {"k": {}}}

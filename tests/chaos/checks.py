@@ -70,6 +70,9 @@ async def reckon(fleet: Fleet, matches: list[Match]) -> Findings:
         player.acting.clear()
     await _settle(players, found)
     for match in matches:
+        for one in match.everyone:
+            one.watching = False  # matches are held still now
+    for match in matches:
         await _reckon_match(fleet, match, found)
     await _check_nodes(fleet, len(matches), found)
     if found.good:

@@ -106,6 +106,8 @@ class Watcher:
         """When the match went on under another owner, since `watch_anew`."""
         self.acked_at: float | None = None
         """When the first action was acknowledged there."""
+        self.watching = False
+        """Are pauses measured?"""
         self._position = (0, 0)
         self._changed_at = 0.0
 
@@ -129,6 +131,7 @@ class Watcher:
 
     def watch_anew(self) -> None:
         """Measure from now on."""
+        self.watching = True
         self.pause_seconds = 0.0
         self.epoch_at = self.acked_at = None
         self._changed_at = time.monotonic()
@@ -138,7 +141,8 @@ class Watcher:
 
     def _changed(self, _changes: Any) -> None:
         now = time.monotonic()
-        self.pause_seconds = max(self.pause_seconds, now - self._changed_at)
+        if self.watching:
+            self.pause_seconds = max(self.pause_seconds, now - self._changed_at)
         self._changed_at = now
         self._look(now)
 

@@ -90,6 +90,7 @@ class Choice:
         self._policy = policy
         self._since: dict[tuple[str, int, Reason], float] = {}
         self._epochs: dict[str, int] = {}
+        self._looked_at = -math.inf
 
     def plan(self, matches: Sequence[OwnedMatch], fleet: Fleet, here: Here, now: float) -> Plan:
         """`matches`: all that are awake. Forgets those that are no orphans any more."""
@@ -117,11 +118,12 @@ class Choice:
         return plan
 
     def _notice_claims(self, matches: Sequence[OwnedMatch], fleet: Fleet, now: float) -> None:
-        """Whoever claimed a match since the last look was alive in between, even if its lease is gone again."""
+        """Whoever claimed a match since the last look was alive in between, even if no reading showed its lease."""
         for match in matches:
             if match.node and match.epoch > self._epochs.get(match.match_id, match.epoch):
-                fleet.heard_of(match.node, now)
+                fleet.heard_of(match.node, now, since=self._looked_at)
         self._epochs = {match.match_id: match.epoch for match in matches}
+        self._looked_at = now
 
     def _due_at(self, match: OwnedMatch, reason: Reason, since: float, nodes: Sequence[NodeInfo], here: Here) -> float:
         """When this node may try it; never if it cannot run it."""

@@ -169,9 +169,10 @@ class Fleet:
         for id_ in self._quiet_since:
             self._quiet_since[id_] = now
 
-    def heard_of(self, node_id: str, now: float) -> None:
-        """It has done something that only a living node does, though its lease was not seen."""
-        self._quiet_since[node_id] = now
+    def heard_of(self, node_id: str, now: float, *, since: float) -> None:
+        """It has done something after `since` that only a living node does; nothing new if it was seen after that."""
+        if self._quiet_since.get(node_id, -math.inf) <= since:
+            self._quiet_since[node_id] = now
 
     def is_dead(self, node_id: str) -> bool:
         """May its matches be claimed? Not before the first reading, which says nothing of how long it is gone."""

@@ -160,6 +160,18 @@ def test_who_claims_is_alive() -> None:
         assert bool(choice.plan([owned("m", "b", epoch=2)], fleet, here(), at).claims) is (step == 8)
 
 
+def test_a_claim_of_a_node_that_was_seen_after_the_last_look_says_nothing_new() -> None:
+    """A look may be seconds ago: its matches wait one lease from its last renewal, not one more from the next look."""
+    choice, fleet = Choice(ChoicePolicy(STEP)), fleet_of(node("a"), node("b"))
+    choice.plan([owned("m", "c", epoch=1)], fleet, here(room=0), 100.0)
+    for step in range(1, 9):
+        fleet.observe([node("a", beat=step), node("b", beat=step)], 100.0 + step * 0.25, 100.0 + step * 0.25)
+    for step in range(9, 17):  # b has claimed the match meanwhile, and stands still
+        at = 100.0 + step * 0.25
+        fleet.observe([node("a", beat=step)], at, at)
+        assert bool(choice.plan([owned("m", "b", epoch=2)], fleet, here(), at).claims) is (step == 16)
+
+
 # --- properties -------------------------------------------------------------------------------------------------------
 @settings(max_examples=150, deadline=None)
 @given(

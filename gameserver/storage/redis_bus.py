@@ -19,11 +19,11 @@ from redis.asyncio import Connection, ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from gameserver.config import RedisSettings
 from gameserver.storage.bus import BusCounts, Handler
+from gameserver.storage.redis_client import CONNECTION_ERRORS
 
 log = structlog.get_logger("gameserver.storage")
 
@@ -34,7 +34,7 @@ PING_SECONDS = 1.0
 SILENT_SECONDS_MAX = 3.0
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 CLOSE_SECONDS = 0.5
-_LOST = (RedisError, OSError, TimeoutError, ValueError)
+_LOST = (*CONNECTION_ERRORS, ValueError)
 
 
 class RedisBus:

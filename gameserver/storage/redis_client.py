@@ -17,6 +17,9 @@ from redis.maint_notifications import MaintNotificationsConfig
 from gameserver.config import RedisSettings
 from gameserver.errors import StoreUnavailable
 
+# RuntimeError: what uvloop says to a write on a connection that was reset since.
+CONNECTION_ERRORS = (RedisError, OSError, TimeoutError, RuntimeError)
+
 
 def make_redis(url: str, settings: RedisSettings) -> Redis:
     """A client with a bounded pool that waits rather than fails when it is used up, and with no retries of its own.
@@ -49,7 +52,7 @@ def redis_errors() -> Iterator[None]:
     """Whatever goes wrong with the store becomes `StoreUnavailable`: also being full, read-only or still loading."""
     try:
         yield
-    except (RedisError, OSError, TimeoutError) as error:
+    except CONNECTION_ERRORS as error:
         raise StoreUnavailable(f"Redis: {str(error) or type(error).__name__}") from error
 
 

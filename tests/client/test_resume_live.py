@@ -19,7 +19,7 @@ from gameserver.protocol import encode_moved, ws_frame
 from tests.client.conftest import Connect, token
 from tests.client.games import Counter
 from tests.client.test_client_live import until
-from tests.storage.proxy import Proxy
+from tests.proxy import Proxy
 
 QUICK = ReconnectPolicy(delay_seconds_min=0.02, delay_seconds_max=0.2, give_up_seconds=20.0)
 

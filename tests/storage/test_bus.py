@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 
 from gameserver.config import RedisSettings
+from gameserver.errors import StoreUnavailable
 from gameserver.storage import Bus, RedisBus, redis_bus
+from gameserver.storage.redis_calls import RedisCalls
+from gameserver.storage.redis_client import make_redis
+from tests.proxy import Proxy
 from tests.storage.bus_contract import BusContract
-from tests.storage.proxy import Proxy
 from tests.web.kit import eventually
 
 
@@ -98,3 +102,27 @@ class TestRedisBus(BusContract):
         await eventually(lambda: not one.connected)
         world.proxy(one).resume()
         await eventually(lambda: gaps and one.connected)
+
+
+def test_lines_that_were_reset_are_replaced_on_the_loop_of_production(redis_url: str) -> None:
+    """uvloop raises another kind of error than asyncio when something is written to one of them."""
+
+    async def play() -> None:
+        async with Proxy(redis_url) as proxy:
+            bus, redis = RedisBus(proxy.url("redis"), RedisSettings()), make_redis(proxy.url("redis"), RedisSettings())
+            calls = RedisCalls(redis)
+            got: list[bytes] = []
+            await bus.subscribe("a", got.append).ready()
+            bus.publish("a", b"before")
+            await calls.run([("PING",)])
+            await eventually(lambda: got)
+            proxy.reset()
+            await asyncio.sleep(0.05)  # both know now that their lines are gone, and are told when they write
+            with pytest.raises(StoreUnavailable):
+                await calls.run([("PING",)])
+            await eventually(lambda: bus.publish("a", b"after") and b"after" in got)
+            assert await calls.run([("PING",)])
+            await bus.close()
+            await calls.close()
+
+    uvloop.run(play())

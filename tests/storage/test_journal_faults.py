@@ -21,7 +21,7 @@ from gameserver.storage import Append, EmbeddedStores, Outcome, RedisJournal, To
 from gameserver.storage.embedded import find_programs, free_port
 from tests.storage.conftest import frozen
 from tests.storage.journal_contract import DONE, FENCED, created, extend, meta, state
-from tests.storage.proxy import Proxy
+from tests.proxy import Proxy
 
 DEADLINE_SECONDS = 0.5
 

@@ -1,18 +1,23 @@
-"""What happens to processes: a plan drawn from a seed, and how each of its faults is done."""
+"""What happens to processes and lines: a plan drawn from a seed, and how each of its faults is done."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from tests.chaos.fleet import START_SECONDS, STOP_SECONDS, Fleet, Node, stopped
+from tests.proxy import Proxy
 
 LEASE_SECONDS = 2.0
+DROPPED_REPLIES = 0.05
 DRAIN_COMMAND_SECONDS = 30.0
 
 
@@ -38,7 +43,13 @@ class Struck:
     takeover: bool = False
     """The victims' matches must go on under another owner, without anybody's help."""
 
+    def begin(self, *victims: Node) -> None:
+        """It happens now."""
+        self.victims = [victim.name for victim in victims]
+        self.at = time.monotonic()
 
+
+# --- nodes ------------------------------------------------------------------------------------------------------------
 async def _kill_owner(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
     struck.takeover = True
     await _kill_and_restart([victim], fault, struck)
@@ -58,8 +69,7 @@ async def _kill_two(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) ->
 
 
 async def _kill_and_restart(victims: list[Node], fault: Fault, struck: Struck) -> None:
-    struck.victims = [victim.name for victim in victims]
-    struck.at = time.monotonic()
+    struck.begin(*victims)
     for victim in victims:
         await victim.kill()
     await asyncio.sleep(fault.seconds)
@@ -70,26 +80,20 @@ async def _kill_and_restart(victims: list[Node], fault: Fault, struck: Struck) -
 
 async def _pause(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
     """The process does not run for a while, and does not know."""
-    struck.victims = [victim.name]
-    struck.takeover = len(fleet.nodes) > 1 and fault.seconds > 2 * LEASE_SECONDS
-    struck.at = time.monotonic()
+    struck.takeover = _goes_on_elsewhere(fleet, fault)
+    struck.begin(victim)
     with stopped(victim.pid):
         await asyncio.sleep(fault.seconds)
     await victim.ready()
 
 
 async def _drain_by_signal(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
-    struck.victims = [victim.name]
-    struck.at = time.monotonic()
-    code = await victim.stop()
-    assert code == 0, f"{victim.name} ended with {code}:\n{victim.log_end()}"
-    await asyncio.sleep(fault.seconds)
-    await victim.restart()
+    struck.begin(victim)
+    await _stop_and_restart(victim, fault.seconds)
 
 
 async def _drain_by_command(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
-    struck.victims = [victim.name]
-    struck.at = time.monotonic()
+    struck.begin(victim)
     arguments = ("-m", "gameserver", "drain", *((victim.name,) if len(fleet.nodes) > 1 else ()), "--url")
     asked = next((node for node in fleet.nodes if node is not victim), victim)
     process = await asyncio.create_subprocess_exec(
@@ -104,27 +108,89 @@ async def _drain_by_command(fleet: Fleet, victim: Node, fault: Fault, struck: St
             process.kill()
             await process.wait()
     assert process.returncode == 0, told.decode(errors="replace")
-    assert await victim.stop() == 0, victim.log_end()
-    await asyncio.sleep(fault.seconds)
-    await victim.restart()
+    await _stop_and_restart(victim, fault.seconds)
 
 
-async def _kill_store(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
-    struck.at = time.monotonic()
-    await fleet.kill_store()
-    await asyncio.sleep(fault.seconds)
-    await fleet.restart_store()
-    await fleet.ready()
+async def _roll(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
+    """All nodes are restarted, one after the other: what a deploy does."""
+    struck.begin(*fleet.nodes)
+    for node in fleet.nodes:
+        await _stop_and_restart(node, fault.seconds)
+
+
+async def _stop_and_restart(node: Node, away_seconds: float) -> None:
+    code = await node.stop()
+    assert code == 0, f"{node.name} ended with {code}:\n{node.log_end()}"
+    await asyncio.sleep(away_seconds)
+    await node.restart()
+
+
+# --- one node's line to Redis -----------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def _cut(line: Proxy) -> Iterator[None]:
+    """Its connections are reset, new ones are refused."""
+    line.refuse = True
+    line.reset()
+    try:
+        yield
+    finally:
+        line.refuse = False
+
+
+@contextlib.contextmanager
+def _silent(line: Proxy) -> Iterator[None]:
+    """What is sent is swallowed, and at last the connections go."""
+    line.stall()
+    try:
+        yield
+    finally:
+        line.reset()
+        line.resume()
+
+
+@contextlib.contextmanager
+def _late(line: Proxy) -> Iterator[None]:
+    """What is sent arrives when all is over: writes of an owner that is none any more."""
+    line.stall()
+    try:
+        yield
+    finally:
+        line.resume()
+
+
+@contextlib.contextmanager
+def _lossy(line: Proxy) -> Iterator[None]:
+    """Some answers, and messages of the bus, are lost, and their connections with them."""
+    line.drop_replies = DROPPED_REPLIES
+    try:
+        yield
+    finally:
+        line.drop_replies = 0.0
+
+
+async def _part(
+    trouble: Callable[[Proxy], AbstractContextManager[None]],
+    fleet: Fleet, victim: Node, fault: Fault, struck: Struck,
+) -> None:  # fmt: skip
+    """Only this node's line is broken: its clients and all other nodes go on, as if nothing were."""
+    assert victim.line is not None, f"{victim.name} has no line of its own"
+    struck.takeover = trouble is not _lossy and _goes_on_elsewhere(fleet, fault)
+    struck.begin(victim)
+    with trouble(victim.line):
+        await asyncio.sleep(fault.seconds)
+    await victim.ready()
+
+
+# --- stores -----------------------------------------------------------------------------------------------------------
+async def _kill_store(name: str, fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
+    struck.begin()
+    await _restart_store(fleet, name, fault.seconds)
 
 
 async def _empty_store(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
     """The store comes back with nothing: those who run the matches still have them."""
-    struck.at = time.monotonic()
-    await fleet.kill_store()
-    fleet.replace_store(None)
-    await asyncio.sleep(fault.seconds)
-    await fleet.restart_store()
-    await fleet.ready()
+    struck.begin()
+    await _restart_store(fleet, "redis", fault.seconds, lambda: fleet.replace_store(None))
 
 
 async def _rewind_store(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
@@ -132,39 +198,55 @@ async def _rewind_store(fleet: Fleet, victim: Node, fault: Fault, struck: Struck
     copy = fleet.folder / "store-copy"
     fleet.copy_store(copy)
     await asyncio.sleep(fault.seconds)
-    struck.at = time.monotonic()
-    await fleet.kill_store()
-    fleet.replace_store(copy)
-    await fleet.restart_store()
+    struck.begin()
+    await _restart_store(fleet, "redis", 0.0, lambda: fleet.replace_store(copy))
+
+
+async def _restart_store(
+    fleet: Fleet, name: str, away_seconds: float, meanwhile: Callable[[], None] = lambda: None
+) -> None:
+    await fleet.kill_store(name)
+    meanwhile()
+    await asyncio.sleep(away_seconds)
+    await fleet.restart_store(name)
     await fleet.ready()
 
 
-async def _pause_store(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
-    struck.at = time.monotonic()
-    with stopped(fleet.store_pid):
+async def _pause_store(name: str, fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
+    struck.begin()
+    with stopped(fleet.store_pid(name)):
         await asyncio.sleep(fault.seconds)
     await fleet.ready()
 
 
-async def _kill_owner_without_store(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
-    """The owner dies while the store hangs: what it had not journaled was not acknowledged either."""
-    struck.victims = [victim.name]
-    struck.at = time.monotonic()
-    with stopped(fleet.store_pid):
+async def _kill_owner_while_store_hangs(
+    name: str, fleet: Fleet, victim: Node, fault: Fault, struck: Struck
+) -> None:
+    """What the owner had not journaled was not acknowledged; what it had not recorded others record."""
+    with stopped(fleet.store_pid(name)):
         await asyncio.sleep(min(1.0, fault.seconds))
+        struck.takeover = name == "mongo"  # nothing is claimed without Redis
+        struck.begin(victim)
         await victim.kill()
         await asyncio.sleep(fault.seconds)
     await victim.restart()
 
 
-async def _roll(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
-    """All nodes are restarted, one after the other: what a deploy does."""
-    struck.victims = [node.name for node in fleet.nodes]
-    struck.at = time.monotonic()
-    for node in fleet.nodes:
-        code = await node.stop()
-        assert code == 0, f"{node.name} ended with {code}:\n{node.log_end()}"
-        await node.restart()
+async def _kill_owner_and_mongo(fleet: Fleet, victim: Node, fault: Fault, struck: Struck) -> None:
+    """Records that were asked for are nowhere but in the journal."""
+    await fleet.kill_store("mongo")
+    await asyncio.sleep(min(1.0, fault.seconds))
+    struck.takeover = True
+    struck.begin(victim)
+    await victim.kill()
+    await asyncio.sleep(fault.seconds)
+    await fleet.restart_store("mongo")
+    await victim.restart()
+
+
+def _goes_on_elsewhere(fleet: Fleet, fault: Fault) -> bool:
+    """Is the victim away for so long that others take its matches over?"""
+    return len(fleet.nodes) > 1 and fault.seconds > 2 * LEASE_SECONDS
 
 
 Carry = Callable[[Fleet, Node, Fault, Struck], Awaitable[None]]
@@ -176,14 +258,23 @@ KINDS: dict[str, tuple[Carry, float, float]] = {
     "kill two nodes": (_kill_two, 0.0, 4.0),
     "pause node, short": (_pause, 0.2, 1.5),
     "pause node, long": (_pause, 4.5, 7.0),
+    "pause node, 10 s": (_pause, 10.0, 10.0),
     "drain by signal": (_drain_by_signal, 0.0, 1.0),
     "drain by command": (_drain_by_command, 0.0, 1.0),
-    "kill store": (_kill_store, 0.0, 3.0),
-    "pause store": (_pause_store, 0.5, 6.0),
+    "line cut, short": (partial(_part, _cut), 0.2, 1.5),
+    "line cut, long": (partial(_part, _cut), 4.5, 8.0),
+    "line silent": (partial(_part, _silent), 4.5, 8.0),
+    "line late": (partial(_part, _late), 4.5, 8.0),
+    "line loses replies": (partial(_part, _lossy), 3.0, 6.0),
+    "kill store": (partial(_kill_store, "redis"), 0.0, 3.0),
+    "pause store": (partial(_pause_store, "redis"), 0.5, 6.0),
     "store comes back empty": (_empty_store, 0.0, 1.0),
     "store comes back older": (_rewind_store, 0.5, 2.0),
-    "kill owner, store hangs": (_kill_owner_without_store, 0.3, 3.0),
-    "pause node, 10 s": (_pause, 10.0, 10.0),
+    "kill owner, store hangs": (partial(_kill_owner_while_store_hangs, "redis"), 0.3, 3.0),
+    "kill mongo": (partial(_kill_store, "mongo"), 0.0, 4.0),
+    "pause mongo": (partial(_pause_store, "mongo"), 0.5, 6.0),
+    "kill owner, mongo hangs": (partial(_kill_owner_while_store_hangs, "mongo"), 0.3, 4.0),
+    "kill owner and mongo": (_kill_owner_and_mongo, 0.3, 4.0),
 }
 ROLLING = "rolling restart"
 ALL = {**KINDS, ROLLING: (_roll, 0.0, 0.0)}

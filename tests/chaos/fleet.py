@@ -22,6 +22,7 @@ from gameserver.config import DEVELOPMENT_SECRET, DataSettings, RedisSettings
 from gameserver.metrics import Metrics
 from gameserver.storage import LAUNCHER, EmbeddedStores, free_port
 from gameserver.storage.redis_journal import RedisJournal, make_journal
+from tests.proxy import Proxy
 
 LEDGER = Path(__file__).with_name("ledger.py")
 START_SECONDS = 40.0
@@ -49,6 +50,8 @@ class Node:
         }
         self.arguments = arguments
         self.process: subprocess.Popen[bytes] | None = None
+        self.line: Proxy | None = None
+        """Its way to Redis, where it has one of its own."""
 
     def start(self) -> None:
         """Start the process; `ready` waits for it."""
@@ -148,6 +151,7 @@ class Fleet:
         self._count = count
         self._values = values
         self._journal: RedisJournal | None = None
+        self._lines = contextlib.AsyncExitStack()
 
     @property
     def values(self) -> dict[str, str]:
@@ -158,10 +162,15 @@ class Fleet:
         return urls | self._values
 
     async def start(self) -> None:
-        """Start the stores and all nodes, and wait until they take players."""
+        """Start the stores and all nodes, each with a line to Redis of its own, and wait until they take players."""
         await self.stores.start(supervise=False)
-        self.nodes = [Node(f"n{i + 1}", self.folder, self._games, self.values) for i in range(self._count)]
-        for node in self.nodes:
+        assert self.stores.redis_url is not None
+        for number in range(1, self._count + 1):
+            line = await self._lines.enter_async_context(Proxy(self.stores.redis_url, seed=number))
+            values = {**self.values, "GAMESERVER__REDIS__URL": line.url("redis")}
+            node = Node(f"n{number}", self.folder, self._games, values)
+            node.line = line
+            self.nodes.append(node)
             node.start()
         await asyncio.gather(*(node.ready() for node in self.nodes))
 
@@ -170,6 +179,7 @@ class Fleet:
             node.end()
         if self._journal is not None:
             await self._journal.close()
+        await self._lines.aclose()
         await self.stores.stop()
 
     def node(self, name: str) -> Node:
@@ -197,27 +207,29 @@ class Fleet:
     async def ready(self) -> None:
         await asyncio.gather(*(node.ready() for node in self.nodes))
 
-    # --- the store ----------------------------------------------------------------------------------------------------
-    @property
-    def store_pid(self) -> int:
-        pid = self.stores.children["redis"].pid
+    # --- the stores: "redis" and "mongo" ------------------------------------------------------------------------------
+    def store_pid(self, name: str) -> int:
+        pid = self.stores.children[name].pid
         assert pid is not None
         return pid
 
-    async def kill_store(self) -> None:
+    async def kill_store(self, name: str) -> None:
         """`kill -9`, and wait until it is gone."""
-        os.kill(self.store_pid, signal.SIGKILL)
+        os.kill(self.store_pid(name), signal.SIGKILL)
         deadline = time.monotonic() + STOP_SECONDS
-        while self.stores.children["redis"].pid is not None:
-            assert time.monotonic() < deadline, "the store is still there"
+        while self.stores.children[name].pid is not None:
+            assert time.monotonic() < deadline, f"{name} is still there"
             await asyncio.sleep(POLL_SECONDS)
 
+    async def restart_store(self, name: str) -> None:
+        await self.stores.children[name].start(supervise=False)
+
     def copy_store(self, copy: Path) -> None:
-        """What the store has on disk now, as a backup would take it."""
+        """What Redis has on disk now, as a backup would take it."""
         shutil.copytree(self._store_files, copy, dirs_exist_ok=True)
 
     def replace_store(self, copy: Path | None) -> None:
-        """Give a store that does not run the files of a copy, or none."""
+        """Give a Redis that does not run the files of a copy, or none."""
         shutil.rmtree(self._store_files)
         if copy is not None:
             shutil.move(copy, self._store_files)
@@ -225,9 +237,6 @@ class Fleet:
     @property
     def _store_files(self) -> Path:
         return self.folder / "data" / "redis" / "appendonlydir"
-
-    async def restart_store(self) -> None:
-        await self.stores.children["redis"].start(supervise=False)
 
 
 @contextlib.contextmanager

@@ -10,30 +10,26 @@ from tests.chaos.rounds import run
 
 pytestmark = pytest.mark.slow
 
-TAKEOVER_SECONDS_MAX = 4.0
+NODES = (
+    Fault("kill owner", 0, 0.5, 1.0),
+    Fault("drain by command", 1, 0.5, 0.0),
+    Fault("kill two nodes", 2, 0.5, 0.0),
+)
+LINES = (
+    Fault("line cut, long", 0, 0.5, 4.5),
+    Fault("line loses replies", 1, 0.5, 2.0),
+)
+STORES = (
+    Fault("kill store", 0, 0.5, 0.5),
+    Fault("pause store", 1, 0.5, 2.5),
+    Fault("kill owner, store hangs", 2, 0.5, 0.5),
+    Fault("kill owner and mongo", 0, 0.5, 0.5),
+)
 
 
-async def test_nodes_die_and_stop(begin: Begin) -> None:
-    """An owner is killed, one is drained, two are killed: carried players keep their sockets, everybody goes on."""
+@pytest.mark.parametrize("faults", [NODES, LINES, STORES], ids=["nodes", "lines", "stores"])
+async def test_promises_hold(begin: Begin, faults: tuple[Fault, ...]) -> None:
     chaos = await begin(3, 4, 8)
-    faults = [
-        Fault("kill owner", 0, 0.5, 1.0),
-        Fault("drain by command", 1, 0.5, 0.0),
-        Fault("kill two nodes", 2, 0.5, 0.0),
-    ]
     await run(chaos, faults, len(faults))
     assert chaos.report.good, shown(chaos)
-    assert chaos.report.takeovers
-    assert max(chaos.report.takeovers) < TAKEOVER_SECONDS_MAX, shown(chaos)
-
-
-async def test_the_store_dies_and_hangs(begin: Begin) -> None:
-    """The store is killed, hangs, and hangs while an owner dies."""
-    chaos = await begin(3, 4, 8)
-    faults = [
-        Fault("kill store", 0, 0.5, 1.0),
-        Fault("pause store", 1, 0.5, 3.0),
-        Fault("kill owner, store hangs", 2, 0.5, 0.5),
-    ]
-    await run(chaos, faults, len(faults))
-    assert chaos.report.good, shown(chaos)
+    assert chaos.report.takeovers, "an owner was away, and nobody saw another one go on"

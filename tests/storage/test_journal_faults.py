@@ -19,9 +19,9 @@ from gameserver.errors import StoreUnavailable
 from gameserver.metrics import Metrics
 from gameserver.storage import Append, EmbeddedStores, Outcome, RedisJournal, Token, make_journal
 from gameserver.storage.embedded import find_programs, free_port
+from tests.proxy import Proxy
 from tests.storage.conftest import frozen
 from tests.storage.journal_contract import DONE, FENCED, created, extend, meta, state
-from tests.proxy import Proxy
 
 DEADLINE_SECONDS = 0.5
 

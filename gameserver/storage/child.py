@@ -28,7 +28,7 @@ READY_RETRY_SECONDS = 0.02
 READY_TRY_SECONDS = 1.0
 POLL_SECONDS = 0.2
 NUDGE_SECONDS = 0.05
-ORPHAN_GRACE_SECONDS = 1.0
+ORPHAN_GRACE_SECONDS = 3.0
 RESTART_SECONDS_MIN = 0.1
 HEALTHY_SECONDS = 30.0
 LOG_BYTES_MAX = 4 * 2**20
@@ -47,13 +47,15 @@ class ChildSpec:
     ready: Callable[[], Awaitable[bool]]
     nudge: bool = False
     """It notices a request to stop with the next connection (else only after a timeout of its own)."""
+    death_signal: signal.Signals = signal.SIGKILL
+    """What it is sent when its server is gone; SIGTERM for one that has answered for what it has not written yet."""
 
 
 class Child:
     """The process of one `ChildSpec`.
 
-    It must be started from a thread that lives as long as the server (the main one): on Linux the child is killed when
-    the thread that started it ends.
+    It must be started from a thread that lives as long as the server (the main one): on Linux the child is sent its
+    `death_signal` when the thread that started it ends.
     """
 
     def __init__(self, spec: ChildSpec, settings: DataSettings, metrics: Metrics) -> None:
@@ -121,7 +123,8 @@ class Child:
             )
 
     def _spawn(self, lock_descriptor: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *self.spec.command]
+        tie = (str(os.getpid()), str(int(self.spec.death_signal)))
+        command = [sys.executable, "-I", "-S", str(LAUNCHER), *tie, *self.spec.command]
         with self._log_path(rotate=True).open("ab") as output:
             return subprocess.Popen(
                 command,

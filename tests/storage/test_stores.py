@@ -18,7 +18,7 @@ from gameserver.storage import EmbeddedStores, SnapshotMeta, Stores, StoreUnavai
 from gameserver.storage.data_lock import FileLock
 from gameserver.storage.redis_client import judge_persistence, shown_address
 
-from .conftest import DRIVERS, eventually, frozen
+from .conftest import DRIVERS, eventually, frozen, sync_each_write
 
 META = SnapshotMeta("arena", 1, 1)
 PAYLOAD = encode_snapshot({})
@@ -87,6 +87,7 @@ def test_addresses_are_shown_without_secrets() -> None:
 async def test_stores_that_go_and_come_back(own_stores: EmbeddedStores, own_settings: Settings, driver: str) -> None:
     """Checks tell; calls fail in time; after the return the next call works without anybody reconnecting."""
     stores = await open_stores(with_driver(own_settings, driver))
+    sync_each_write(str(own_stores.redis_url))
     await stores.journal.create("m1", "n1", meta=META, snapshot=PAYLOAD)
     for child in own_stores.children.values():
         os.kill(child.pid or 0, signal.SIGKILL)

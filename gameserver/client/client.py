@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -153,12 +154,12 @@ class Client:
             self._http, address.websocket, heartbeat_seconds=self._heartbeat_seconds, timeout=self._timeout_seconds
         )
 
-    async def _open(self, link: Link | None = None) -> None:
-        """One connection, up to the welcome."""
-        if link is None:
-            link = await self._open_link(self._address)
-        opened = self._link = link
-        link.start(self._received, lambda error, reconnect: self._lost(opened, error, reconnect))
+    async def _open(self) -> None:
+        """Connect, unless a link is there already, and say hello."""
+        if self._link is None:
+            self._link = await self._open_link(self._address)
+        link = self._link
+        link.start(partial(self._received, link), partial(self._lost, link))
         try:
             welcome: WelcomeInfo = await self._asked(
                 lambda ticket: self._core.hello(self._token, HELLO_INFO, ticket), "the hello", greeted=False
@@ -279,8 +280,9 @@ class Client:
             await asyncio.wait([self._returning])
         return self._link if self._ended is None else None
 
-    def _received(self, data: bytes) -> None:
-        self.perform(self._core.receive(data))
+    def _received(self, link: Link, data: bytes) -> None:
+        if link is self._link:
+            self.perform(self._core.receive(data))
 
     def _lost(self, link: Link, error: GameServerError, reconnect: bool) -> None:
         """The connection is gone: come back, or tell everybody who waits why not."""
@@ -304,20 +306,19 @@ class Client:
         if self._returning is None or self._returning.done():
             self._returning = asyncio.create_task(self._come_back(self._backoff, error), name="gameserver client: back")
 
-    async def _come_back(self, backoff: Backoff, cause: GameServerError, link: Link | None = None) -> None:
-        """Connect, by way of `link` if there is one already, and join everything again."""
+    async def _come_back(self, backoff: Backoff, cause: GameServerError) -> None:
+        """Connect, by way of the link that is there already if one is, and join everything again."""
         loop = asyncio.get_running_loop()
         while not self._ready.is_set():
-            pause = 0.0 if link is not None else backoff.next(loop.time())
+            pause = 0.0 if self._link is not None else backoff.next(loop.time())
             if pause is None:
                 self._ended = cause
                 self.perform(self._core.lost(cause, reconnect=True))
                 return
             await asyncio.sleep(pause)
             try:
-                await self._open(link)
+                await self._open()
             except GameServerError as failure:
-                link = None
                 log.debug("still away: %s", failure)
                 if self._ended is not None:
                     return
@@ -357,7 +358,7 @@ class Client:
             log.info("staying with %s: %s", self._address.websocket, failure)
             return
         old = self._link
-        if old is None or self._policy is None or len(self.rooms) != 1:
+        if old is None or not self._ready.is_set() or self._policy is None or len(self.rooms) != 1:
             await link.close()
             return
         self._link = None
@@ -366,7 +367,8 @@ class Client:
         self.perform(self._core.cut(moved))
         if self._backoff is None:
             self._backoff = Backoff(self._policy, random.random, asyncio.get_running_loop().time())
-        self._returning = asyncio.create_task(self._come_back(self._backoff, moved, link), name="gameserver client: go")
+        self._link = link  # from here on `close` knows of it
+        self._returning = asyncio.create_task(self._come_back(self._backoff, moved), name="gameserver client: go")
         await old.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -107,6 +107,18 @@ class Link:
                 await asyncio.wait([reader, writer], timeout=CLOSE_SECONDS)
                 reader.cancel()
                 await asyncio.gather(reader, writer, return_exceptions=True)
+            self._release()
+
+    def _release(self) -> None:
+        """Let go of the socket, if it is still held.
+
+        aiohttp does so after a closing handshake only: when reading fails, or stops, the collector is left to find it.
+        """
+        response = self._websocket._response
+        connection = response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()  # what waits there is for a peer that does not read
+        response.close()
 
     async def _wait_for_turn(self, pace: Pace, size: int) -> None:
         now = asyncio.get_running_loop().time
@@ -145,6 +157,7 @@ class Link:
             error = ConnectionLost(f"the client failed: {failure}")
         finally:
             self._tasks[1].cancel()
+            self._release()
             on_end(self._failure or error, reconnect)
 
     def _why(self, message: aiohttp.WSMessage) -> tuple[GameServerError, bool]:

@@ -55,10 +55,10 @@ class Balanced(Client):
             self.drops.append(self.at.name)
         super()._lost(link, error, reconnect)
 
-    def _received(self, data: bytes) -> None:
+    def _received(self, link: Link, data: bytes) -> None:
         # The SDK sends such actions again and says nothing: only here it can be seen.
         self.unknown += data.count(OUTCOME_UNKNOWN)
-        super()._received(data)
+        super()._received(link, data)
 
 
 @dataclass(slots=True)

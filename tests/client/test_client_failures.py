@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
 
 import pytest
 from aiohttp import web
+from aiohttp.connector import Connection
 
 from gameserver.app import Application
-from gameserver.client import AnswerTimeout, Client, ConnectionLost, ServerUnreachable, error_from
+from gameserver.client import AnswerTimeout, Client, ConnectionLost, ReconnectPolicy, ServerUnreachable, error_from
 from gameserver.client.address import Address
 from gameserver.client.errors import ServerError, error_from_close
 from gameserver.config import Settings
@@ -121,9 +125,7 @@ class TestSuddenEnds:
             await websocket.receive()
             await websocket.send_bytes(encode_welcome(WELCOME))
             await websocket.receive()
-            transport = websocket._req.transport  # type: ignore[union-attr]
-            assert transport is not None
-            transport.abort()
+            transport_of(websocket).abort()
 
         async with Client(await serve(cut), token="x") as client:
             with pytest.raises(ConnectionLost):
@@ -167,12 +169,7 @@ class TestSuddenEnds:
             join = decode_client(await websocket.receive_bytes())
             assert isinstance(join, Join)
             await asyncio.sleep(0.3)
-            info = {
-                "match": "m", "game": "g", "session": "s", "slot": 0, "epoch": 1, "version": 1, "time_ms": 0,
-                "actions": [],
-            }  # fmt: skip
-            state = pack([1, 2])
-            await websocket.send_bytes(encode_joined(join.request, 5, info, schema=pack([["G", 0, []]]), state=state))
+            await websocket.send_bytes(joined(join.request))
             seen.append(decode_client(await websocket.receive_bytes()))
 
         async with Client(await serve(slow), token="x", timeout_seconds=0.1) as client:
@@ -182,6 +179,119 @@ class TestSuddenEnds:
                 while not seen:
                     await asyncio.sleep(0.01)
         assert isinstance(seen[0], Leave)
+
+
+class TestSockets:
+    """Whatever cuts a client off, its sockets are closed by it and not by the collector."""
+
+    @pytest.fixture(autouse=True)
+    async def forgotten(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[str]]:
+        """What aiohttp said about sockets that nobody closed: in debug mode it never keeps quiet."""
+        gc.collect()
+        gc.disable()
+        said: list[str] = []
+        monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(str(unraisable.exc_value)))
+        asyncio.get_running_loop().set_debug(True)
+        yield said
+        gc.collect()
+        gc.enable()
+        assert not said
+
+    @pytest.fixture
+    def peers(self) -> list[web.WebSocketResponse]:
+        """The server's ends of the connections that were opened."""
+        return []
+
+    @pytest.fixture
+    async def url(self, serve: Serve, peers: list[web.WebSocketResponse]) -> str:
+        async def welcome(websocket: web.WebSocketResponse) -> None:
+            peers.append(websocket)
+            async for _ in websocket:
+                await websocket.send_bytes(encode_welcome(WELCOME))
+
+        return await serve(welcome)
+
+    async def test_connecting(self, url: str) -> None:
+        for turns in count():
+            client = Client(url, token="x")
+            connecting = asyncio.create_task(client.connect())
+            await loop_turns(turns)
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            connected = client.connected
+            await client.close()
+            assert not sockets_held(), f"cut off after {turns} turns of the loop"
+            if connected:
+                break
+
+    async def test_coming_back(self, url: str, peers: list[web.WebSocketResponse]) -> None:
+        for turns in count():
+            client = Client(url, token="x", reconnect=ReconnectPolicy(1e-6, 1e-6))
+            await client.connect()
+            transport_of(peers[-1]).abort()
+            while client.connected:
+                await asyncio.sleep(0)
+            await loop_turns(turns)
+            connected = client.connected
+            await client.close()
+            assert not sockets_held(), f"cut off after {turns} turns of the loop"
+            if connected:
+                break
+
+    async def test_going_to_another_server(self, url: str, peers: list[web.WebSocketResponse]) -> None:
+        for turns in count():
+            client = Client(url, token="x", reconnect=ReconnectPolicy(1e-6, 1e-6), direct=True)
+            await client.connect()
+            joining = asyncio.create_task(client.join("m"))
+            await peers[-1].send_bytes(joined(1, address=url))
+            await joining
+            first = client._link
+            await loop_turns(turns)
+            went = client._link is not first and client.connected
+            await client.close()
+            assert not sockets_held(), f"cut off after {turns} turns of the loop"
+            if went:
+                break
+
+    @pytest.mark.parametrize("end", ["aborted by the client", "aborted by the peer", "ended without a goodbye"])
+    async def test_a_connection_that_ends(self, url: str, peers: list[web.WebSocketResponse], end: str) -> None:
+        async with Client(url, token="x", reconnect=False) as client:
+            match end:
+                case "aborted by the client":
+                    assert client._link is not None
+                    client._link.abort(ConnectionLost("the test says so"))
+                case "aborted by the peer":
+                    transport_of(peers[-1]).abort()
+                case _:
+                    transport_of(peers[-1]).close()
+            async with asyncio.timeout(5):
+                while client.connected:
+                    await asyncio.sleep(0.01)
+            assert not sockets_held(), "long before the client is closed"
+
+
+def sockets_held() -> list[Connection]:
+    """What aiohttp's clients have not closed."""
+    return [found for found in gc.get_objects() if type(found) is Connection and found.protocol is not None]
+
+
+def transport_of(websocket: web.WebSocketResponse) -> asyncio.Transport:
+    transport = websocket._req.transport  # type: ignore[union-attr]
+    assert transport is not None
+    return transport
+
+
+async def loop_turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def joined(request: int, **more: str) -> bytes:
+    info = {
+        "match": "m", "game": "g", "session": "s", "slot": 0, "epoch": 1, "version": 1, "time_ms": 0,
+        "actions": [],
+    }  # fmt: skip
+    return encode_joined(request, 5, info | more, schema=pack([["G", 0, []]]), state=pack([1, 2]))
 
 
 class TestAddresses:

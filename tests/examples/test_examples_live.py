@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gameserver.client import Client, CloseReason, ConnectionLost, Room
+from gameserver.client.link import Link
 from gameserver.config import Settings
 from gameserver.errors import ActionRefused, MatchEnded
 from gameserver.examples.bots.players import ChatroomBot
@@ -29,9 +30,9 @@ class SpyClient(Client):
         super().__init__(*args, **kwargs)
         self.wire = bytearray()
 
-    def _received(self, data: bytes) -> None:
+    def _received(self, link: Link, data: bytes) -> None:
         self.wire += data
-        super()._received(data)
+        super()._received(link, data)
 
 
 async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:

@@ -18,6 +18,7 @@ from tests.simulation.network import Socket, connected
 from tests.simulation.servers import WALL
 
 if TYPE_CHECKING:
+    from gameserver.client.link import Link
     from gameserver.client.room import Room
     from tests.simulation.world import World
 
@@ -45,9 +46,9 @@ class SimClient(Client):
         player.socket = socket
         return socket
 
-    def _received(self, data: bytes) -> None:
+    def _received(self, link: Link, data: bytes) -> None:
         before = [(room, room.position) for room in self.rooms]
-        super()._received(data)
+        super()._received(link, data)
         for room, position in before:
             self.player.check_position(room, position)
 

@@ -26,13 +26,13 @@ from gameserver.client.core import (
 from gameserver.client.errors import AnswerTimeout, ConnectionClosed, RoomLeft
 from gameserver.client.guest import guest_token
 from gameserver.client.link import Link
-from gameserver.client.reconnect import Backoff, ReconnectPolicy, may_join_again
+from gameserver.client.reconnect import Backoff, ReconnectPolicy, Route, may_join_again
 from gameserver.client.room import Room
 from gameserver.errors import GameServerError, MatchMoved
 from gameserver.protocol import JoinDetails
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -54,11 +54,11 @@ class Client:
             room.on_event("hit", print)
             await room.action("fire", target="bob")
 
-    `url` is where the server is (`http://host:port`, `https://…`, `ws://…`, `wss://…`). `token` says who you are; a
-    server in development mode also gives out guest tokens, and that is what happens without one: you are a guest
-    called `name`, with a new id for each client. `timeout_seconds` bounds how long connecting, joining and requests
-    may take; actions are not bounded, their answer may rightly have to wait for the match, unless you bound them with
-    `action_timeout_seconds`.
+    `url` is where the server is (`http://host:port`, `https://…`, `ws://…`, `wss://…`), or a list of such: the first
+    that takes you is used, and the others when it is lost. `token` says who you are; a server in development mode also
+    gives out guest tokens, and that is what happens without one: you are a guest called `name`, with a new id for each
+    client. `timeout_seconds` bounds how long connecting, joining and requests may take; actions are not bounded, their
+    answer may rightly have to wait for the match, unless you bound them with `action_timeout_seconds`.
 
     A connection that is lost is made again, with growing pauses, and every room is joined again: state, callbacks and
     your own calls under way go on, each action is done once (`room.on_disconnect`, `room.on_reconnect`). What you do
@@ -73,7 +73,7 @@ class Client:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         *,
         token: str | None = None,
         name: str | None = None,
@@ -83,7 +83,10 @@ class Client:
         reconnect: bool | ReconnectPolicy = True,
         direct: bool = False,
     ) -> None:
-        self._address = Address.parse(url)
+        self._addresses = [Address.parse(one) for one in ([url] if isinstance(url, str) else url)]
+        if not self._addresses:
+            raise ValueError("a client needs the address of a server")
+        self._at: int | None = None  # which of them the connection is to; None: to where a match is run
         self._token = token
         self._name = name
         self._timeout_seconds = timeout_seconds
@@ -98,7 +101,7 @@ class Client:
         self._rooms: list[Room] = []  # open, or with callbacks that still run
         self._ready = asyncio.Event()  # the hello is answered
         self._ready_at = 0.0
-        self._backoff: Backoff | None = None
+        self._route: Route | None = None
         self._returning: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -122,9 +125,7 @@ class Client:
             raise RuntimeError("this client is connected, or was: make a new one for each connection")
         self._http = aiohttp.ClientSession()
         try:
-            if self._token is None:
-                self._token = await guest_token(self._http, self._address.http, self._name, self._timeout_seconds)
-            await self._open()
+            await self._open_first(self._http)
         except BaseException:
             await self.close()
             raise
@@ -148,17 +149,34 @@ class Client:
         if self._http is not None:
             await self._http.close()
 
+    async def _open_first(self, http: aiohttp.ClientSession) -> None:
+        """A connection to the first address that takes us."""
+        last = len(self._addresses) - 1
+        for at, address in enumerate(self._addresses):
+            try:
+                if self._token is None:
+                    self._token = await guest_token(http, address.http, self._name, self._timeout_seconds)
+                await self._open(at)
+            except GameServerError as error:
+                if at == last or not error.retryable:
+                    raise
+                self._ended = None
+            else:
+                return
+
     async def _open_link(self, address: Address) -> Link:
         assert self._http is not None, "connect() makes the session"  # noqa: S101 - an invariant
         return await Link.open(
             self._http, address.websocket, heartbeat_seconds=self._heartbeat_seconds, timeout=self._timeout_seconds
         )
 
-    async def _open(self) -> None:
-        """Connect, unless a link is there already, and say hello."""
-        if self._link is None:
-            self._link = await self._open_link(self._address)
+    async def _open(self, at: int | None) -> None:
+        """Connect to one of the addresses (None: a link is there already), and say hello."""
+        if at is not None:
+            self._link = await self._open_link(self._addresses[at])
         link = self._link
+        assert link is not None  # noqa: S101 - one way or the other
+        self._at = at
         link.start(partial(self._received, link), partial(self._lost, link))
         try:
             welcome: WelcomeInfo = await self._asked(
@@ -292,32 +310,37 @@ class Client:
         was_ready = self._ready.is_set()
         self._ready.clear()
         error = self._core.last_error or error
-        may_return = reconnect and (was_ready or self._backoff is not None)
+        may_return = reconnect and (was_ready or self._route is not None)
         if self._ended is not None or self._policy is None or not may_return:
             self._ended = self._ended or error
             self.perform(self._core.lost(self._ended, reconnect=reconnect))
             return
         now = asyncio.get_running_loop().time()
-        if self._backoff is None:
-            self._backoff = Backoff(self._policy, random.random, now)
+        route = self._routed(self._policy, now)
         self.perform(self._core.cut(error))
         if was_ready:
-            self._backoff.lost_again(now, now - self._ready_at)
+            route.lost(now, self._at, now - self._ready_at, error)
         if self._returning is None or self._returning.done():
-            self._returning = asyncio.create_task(self._come_back(self._backoff, error), name="gameserver client: back")
+            self._returning = asyncio.create_task(self._come_back(route, error), name="gameserver client: back")
 
-    async def _come_back(self, backoff: Backoff, cause: GameServerError) -> None:
+    def _routed(self, policy: ReconnectPolicy, now: float) -> Route:
+        if self._route is None:
+            self._route = Route(len(self._addresses), policy, random.random, now)
+        return self._route
+
+    async def _come_back(self, route: Route, cause: GameServerError) -> None:
         """Connect, by way of the link that is there already if one is, and join everything again."""
         loop = asyncio.get_running_loop()
         while not self._ready.is_set():
-            pause = 0.0 if self._link is not None else backoff.next(loop.time())
-            if pause is None:
+            step = (0.0, None) if self._link is not None else route.next(loop.time())
+            if step is None:
                 self._ended = cause
                 self.perform(self._core.lost(cause, reconnect=True))
                 return
+            pause, at = step
             await asyncio.sleep(pause)
             try:
-                await self._open()
+                await self._open(at)
             except GameServerError as failure:
                 log.debug("still away: %s", failure)
                 if self._ended is not None:
@@ -355,7 +378,7 @@ class Client:
         try:
             link = await self._open_link(Address.parse(address))
         except (GameServerError, ValueError) as failure:
-            log.info("staying with %s: %s", self._address.websocket, failure)
+            log.info("not going to %s: %s", address, failure)
             return
         old = self._link
         if old is None or not self._ready.is_set() or self._policy is None or len(self.rooms) != 1:
@@ -365,10 +388,9 @@ class Client:
         self._ready.clear()
         moved = MatchMoved()
         self.perform(self._core.cut(moved))
-        if self._backoff is None:
-            self._backoff = Backoff(self._policy, random.random, asyncio.get_running_loop().time())
+        route = self._routed(self._policy, asyncio.get_running_loop().time())
         self._link = link  # from here on `close` knows of it
-        self._returning = asyncio.create_task(self._come_back(self._backoff, moved), name="gameserver client: go")
+        self._returning = asyncio.create_task(self._come_back(route, moved), name="gameserver client: go")
         await old.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

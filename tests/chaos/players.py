@@ -45,7 +45,7 @@ class Balanced(Client):
         self.unknown = 0
 
     async def _open_link(self, address: Address) -> Link:
-        node = next(self._nodes) if address == self._address else self._by_address[address.websocket]
+        node = next(self._nodes) if address in self._addresses else self._by_address[address.websocket]
         link = await super()._open_link(Address.parse(node.url))
         self.at = node
         return link

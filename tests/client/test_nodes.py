@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gameserver.app import Application
-from gameserver.client import Client
+from gameserver.client import Client, ServerUnreachable
 from gameserver.config import Settings
+from gameserver.storage import free_port
 from tests.client.conftest import token
 from tests.client.games import Counter
 from tests.client.test_client_live import until
@@ -65,3 +66,31 @@ async def test_the_same_game_asked_for_on_different_nodes_is_one_match(nodes: tu
             listed = await node.web.operations.list_matches({"game": "counter"})
             assert [found.match for found in listed.matches] == [rooms[0].match_id]
             assert (await node.web.operations.match(rooms[0].match_id)).players == 2
+
+
+async def test_a_client_that_knows_several_nodes_goes_to_another_one(nodes: tuple[Application, Application]) -> None:
+    """It comes in by the first that is there, and leaves one that drains for the other."""
+    one, other = nodes
+    nobody = f"http://127.0.0.1:{free_port()}"
+    async with (
+        Client([nobody, one.url, other.url], name="alice") as alice,
+        Client(other.url, token=token("bob")) as bob,
+    ):
+        room = await alice.create("counter")
+        assert one.host.get(room.match_id)
+        await bob.join(room.match_id)
+        session, told = room.session, []
+        room.on_reconnect(lambda recovered: told.append(recovered))
+        await one.stop()
+        assert await room.action("add", n=1) == 1
+        assert told
+        assert room.session == session
+        assert other.web is not None
+        assert len(other.web.connections) == 2
+
+
+async def test_nobody_is_at_any_of_the_addresses() -> None:
+    with pytest.raises(ServerUnreachable):
+        await Client([f"http://127.0.0.1:{free_port()}" for _ in range(2)], name="alice").connect()
+    with pytest.raises(ValueError, match="address"):
+        Client([])

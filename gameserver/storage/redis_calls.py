@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -15,6 +16,7 @@ from redis.exceptions import NoScriptError, RedisError
 from gameserver.errors import StoreUnavailable
 from gameserver.metrics import Metrics
 from gameserver.storage.redis_client import redis_errors
+from gameserver.storage.redis_link import RequestLink
 
 DEADLINE_SECONDS = 2.0
 
@@ -36,6 +38,13 @@ def script_sha(name: str) -> str:
 def script(name: str, keys: Sequence[str], args: Sequence[Any] = ()) -> Command:
     """The command that runs a script."""
     return ("EVALSHA", script_sha(name), len(keys), *keys, *args)
+
+
+def loads(commands: Sequence[Command]) -> list[Command]:
+    """The commands that load the scripts which these run."""
+    wanted = {command[1] for command in commands if command[0] == "EVALSHA"}
+    names = [path.name.removesuffix(".lua") for path in (resources.files("gameserver.storage") / "lua").iterdir()]
+    return [("SCRIPT", "LOAD", script_text(name)) for name in names if script_sha(name) in wanted]
 
 
 class RedisCalls:
@@ -112,10 +121,81 @@ class RedisCalls:
             return await pipe.execute(raise_on_error=False)
 
     async def _load_scripts(self, commands: Sequence[Command]) -> None:
-        wanted = {command[1] for command in commands if command[0] == "EVALSHA"}
-        names = [path.name.removesuffix(".lua") for path in (resources.files("gameserver.storage") / "lua").iterdir()]
-        loads = [("SCRIPT LOAD", script_text(name)) for name in names if script_sha(name) in wanted]
-        await self._run(loads, atomic=False)
+        await self._run(loads(commands), atomic=False)
+
+
+class HeldCalls:
+    """The same over one connection that is held open for it: for what is called all the time.
+
+    Calls are carried out in their order, any number at a time. When one ends without an answer, all that are under way
+    do, and the next one opens another connection.
+    """
+
+    def __init__(self, redis: Redis, *, deadline_seconds: float, metrics: Metrics) -> None:
+        self._pool = redis.connection_pool
+        self._idle_seconds_max: float = self._pool.connection_kwargs.get("health_check_interval") or math.inf
+        self._deadline_seconds = deadline_seconds
+        self._metrics = metrics
+        self._link: RequestLink | None = None
+        self._opening: asyncio.Task[RequestLink] | None = None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+        if self._link is not None:
+            self._link.close()
+
+    async def run(self, commands: Sequence[Command], *, extra_seconds: float = 0.0) -> list[Any]:
+        """See `RedisCalls.run`."""
+        due_at = asyncio.get_running_loop().time() + self._deadline_seconds + extra_seconds
+        try:
+            with redis_errors():
+                answers = await self._ask(commands, due_at)
+                if any(isinstance(answer, NoScriptError) for answer in answers):
+                    await self._ask(loads(commands), due_at)
+                    answers = await self._ask(commands, due_at)
+                refused = next((answer for answer in answers if isinstance(answer, RedisError)), None)
+                if refused is not None:
+                    raise refused
+        except StoreUnavailable:
+            self._metrics.store_errors_total.labels("redis").inc()
+            raise
+        return answers
+
+    async def _ask(self, commands: Sequence[Command], due_at: float) -> list[Any]:
+        link = self._link
+        if link is not None and link.idle_seconds > self._idle_seconds_max:
+            link.close()  # something on the way may have forgotten it
+        if link is None or link.closed:
+            link = await self._open(due_at)
+        return await link.ask(commands, due_at)
+
+    async def _open(self, due_at: float) -> RequestLink:
+        """In a task of its own, for all who wait for it: see `RedisCalls._in_time`."""
+        opening = self._opening
+        if opening is None:
+            opening = self._opening = asyncio.create_task(RequestLink.open(self._pool))
+            opening.add_done_callback(self._opened)
+        await asyncio.wait((opening,), timeout=due_at - asyncio.get_running_loop().time())
+        if not opening.done():
+            self._opening = None  # the next call begins anew
+            opening.cancel()
+        if not opening.done() or opening.cancelled():
+            raise TimeoutError("no connection in time")
+        return opening.result()
+
+    def _opened(self, opening: asyncio.Task[RequestLink]) -> None:
+        if opening.cancelled() or opening.exception() is not None:
+            link = None
+        else:
+            link = opening.result()
+        if self._opening is opening:
+            self._opening, self._link = None, link
+        elif link is not None:
+            link.close()  # it came too late
 
 
 def _seen(task: asyncio.Task[list[Any]]) -> None:

@@ -48,7 +48,7 @@ from gameserver.storage.journal_ports import (
     Token,
 )
 from gameserver.storage.ports import SnapshotMeta
-from gameserver.storage.redis_calls import DEADLINE_SECONDS, Command, RedisCalls, script
+from gameserver.storage.redis_calls import DEADLINE_SECONDS, Command, HeldCalls, RedisCalls, script
 from gameserver.storage.redis_client import make_redis
 from gameserver.storage.redis_leases import RedisLeases
 from gameserver.storage.shards import SHARDS, shard_of
@@ -80,6 +80,7 @@ class RedisJournal(RedisLeases):
     ) -> None:
         self._metrics = metrics or Metrics()
         super().__init__(RedisCalls(redis, deadline_seconds=deadline_seconds, metrics=self._metrics), prefix=prefix)
+        self._appends = HeldCalls(redis, deadline_seconds=deadline_seconds, metrics=self._metrics)
         self._replicas, self._replicas_ms = wait_replicas, wait_replicas_ms
         self._by_shard = by_shard
         # Recognises what this process asked for before: two processes with one node id never share a token.
@@ -87,6 +88,7 @@ class RedisJournal(RedisLeases):
 
     async def close(self) -> None:
         """Close its connections."""
+        await self._appends.close()
         await self._calls.close()
 
     def key(self, match_id: str, kind: str) -> str:
@@ -160,7 +162,7 @@ class RedisJournal(RedisLeases):
         outcomes = [Outcome.FENCED] * len(batch)
         calls = self._grouped(batch)
         commands = [self._append_command([batch[index] for index in call]) for call in calls]
-        for call, answers in zip(calls, await self._run_writes(commands), strict=True):
+        for call, answers in zip(calls, await self._run_writes(commands, self._appends), strict=True):
             for index, answer in zip(call, answers, strict=True):
                 outcomes[index] = _OUTCOMES[answer]
         return outcomes
@@ -278,16 +280,16 @@ class RedisJournal(RedisLeases):
         return list(groups.values())
 
     async def _write(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        return (await self._run_writes([script(name, keys, args)]))[0]
+        return (await self._run_writes([script(name, keys, args)], self._calls))[0]
 
-    async def _run_writes(self, commands: list[Command]) -> list[Any]:
+    async def _run_writes(self, commands: list[Command], calls: RedisCalls | HeldCalls) -> list[Any]:
         """Run them, and wait for the replicas: on the same connection, or WAIT would not know for what."""
         if not commands:
             return []
         if not self._replicas:
-            return await self._calls.run(commands)
+            return await calls.run(commands)
         wait = ("WAIT", self._replicas, self._replicas_ms)
-        *answers, reached = await self._calls.run([*commands, wait], extra_seconds=self._replicas_ms / 1000)
+        *answers, reached = await calls.run([*commands, wait], extra_seconds=self._replicas_ms / 1000)
         if reached < self._replicas:
             raise StoreUnavailable(f"Redis: only {reached} of {self._replicas} replicas have it so far")
         return answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -24,9 +25,15 @@ class RedisHarness:
         self.redis = redis
         self.by_shard = by_shard
         self.keyed = RedisJournal(redis)
+        self.journals: list[RedisJournal] = []
 
     def journal(self) -> JournalStore:
-        return RedisJournal(self.redis, by_shard=self.by_shard)
+        self.journals.append(RedisJournal(self.redis, by_shard=self.by_shard))
+        return self.journals[-1]
+
+    async def close(self) -> None:
+        for journal in self.journals:
+            await journal.close()
 
     async def wipe(self) -> None:
         await self.redis.flushdb()
@@ -63,21 +70,27 @@ class RedisHarness:
 
 class TestRedisJournal(JournalContract):
     @pytest.fixture
-    def harness(self, redis: Any) -> RedisHarness:
-        return RedisHarness(redis)
+    async def harness(self, redis: Any) -> AsyncIterator[RedisHarness]:
+        harness = RedisHarness(redis)
+        yield harness
+        await harness.close()
 
 
 class TestRedisJournalByShard(JournalContract):
     """As a cluster, or a proxy in front of one, wants it."""
 
     @pytest.fixture
-    def harness(self, redis: Any) -> RedisHarness:
-        return RedisHarness(redis, by_shard=True)
+    async def harness(self, redis: Any) -> AsyncIterator[RedisHarness]:
+        harness = RedisHarness(redis, by_shard=True)
+        yield harness
+        await harness.close()
 
 
 @pytest.fixture
-def journal(redis: Any, metrics: Metrics) -> RedisJournal:
-    return RedisJournal(redis, metrics=metrics)
+async def journal(redis: Any, metrics: Metrics) -> AsyncIterator[RedisJournal]:
+    journal = RedisJournal(redis, metrics=metrics)
+    yield journal
+    await journal.close()
 
 
 async def test_keys_are_laid_out_as_documented(journal: RedisJournal, redis: Any) -> None:
@@ -220,7 +233,7 @@ async def test_a_cancelled_call_does_not_mix_up_answers(redis_url: str) -> None:
         await asyncio.gather(task, return_exceptions=True)
         assert await extend(journal, token, version, version + 1) == [Outcome.DONE]
         assert [found.version for found in await journal.find(["m1"]) if found] == [version + 1]
-    await redis.aclose()
+    await journal.close()
 
 
 async def test_the_stores_have_a_journal_with_a_pool_of_its_own(store_settings: Settings) -> None:

@@ -123,8 +123,9 @@ async def test_every_call_may_be_repeated(proxy: Proxy, distant: RedisJournal) -
 
 async def test_a_slow_way_is_only_slow(proxy: Proxy, distant: RedisJournal) -> None:
     token = await created(distant)
-    proxy.delay_seconds = 0.05
     assert await extend(distant, token, 0, 1) == [DONE]
+    proxy.delay_seconds = 0.05
+    assert await extend(distant, token, 1, 2) == [DONE]
 
 
 async def test_a_stalled_way_ends_in_time(proxy: Proxy, distant: RedisJournal) -> None:

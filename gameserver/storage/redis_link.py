@@ -57,7 +57,10 @@ class RedisLink(asyncio.Protocol):
     # --- out ----------------------------------------------------------------------------------------------------------
     def write(self, data: bytes) -> None:
         """Send what `packed` made."""
-        self._transport.write(data)
+        try:
+            self._transport.write(data)
+        except RuntimeError as error:  # uvloop's word for a connection that was reset since
+            self.close(ConnectionLost(str(error)))
 
     def close(self, error: Exception | None = None) -> None:
         """At once, whatever is under way."""

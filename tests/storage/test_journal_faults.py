@@ -293,7 +293,8 @@ async def test_replicas_are_waited_for(pair: tuple[str, str, list[int]]) -> None
     url, replica_url, pids = pair
     async with opened(url, wait_replicas=1, wait_replicas_ms=200) as journal, opened(replica_url) as replica:
         token = await until_replicated(journal)
-        assert await extend(journal, token, 0, 1) == [DONE]
+        outcomes, _ = await until_told(journal, [Append(token, 0, 1, b"to 1")])  # it has only just come
+        assert outcomes == [DONE]
         assert [held.version for held in await replica.find(["m1"]) if held] == [1]
         with frozen(pids[1]):
             for _ in range(2):

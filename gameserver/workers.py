@@ -24,7 +24,7 @@ import structlog
 from gameserver.errors import ConfigError, GameServerError
 from gameserver.logs import configure_logging
 from gameserver.metrics import Metrics
-from gameserver.storage import LAUNCHER, EmbeddedStores, free_port
+from gameserver.storage import EmbeddedStores, free_port, tied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -254,7 +254,7 @@ class Supervisor:
             "GAMESERVER__SERVER__DIRECT_PORT": str(worker.port),
         }
         worker.process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *command,
+            *tied(*command),
             env=_without(self._environment, own) | own,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C goes to the supervisor alone, which tells the workers

@@ -10,7 +10,7 @@ from gameserver.errors import (
     StoreUnavailable,
 )
 from gameserver.storage.bus import Bus, BusCounts, Subscription
-from gameserver.storage.child import LAUNCHER
+from gameserver.storage.child import tied
 from gameserver.storage.codec import decode_snapshot, encode_snapshot
 from gameserver.storage.embedded import EmbeddedStores, free_port
 from gameserver.storage.journal_ports import (
@@ -42,7 +42,6 @@ from gameserver.storage.stores import Stores, open_stores
 from gameserver.storage.suspects import mark_suspect
 
 __all__ = [
-    "LAUNCHER",
     "Append",
     "Bus",
     "BusCounts",
@@ -84,5 +83,6 @@ __all__ = [
     "make_journal",
     "mark_suspect",
     "open_stores",
+    "tied",
     "to_document",
 ]

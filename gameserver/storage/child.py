@@ -37,6 +37,11 @@ LOG_TAIL_BYTES = 1500
 log = structlog.get_logger("gameserver.storage")
 
 
+def tied(*program: str, death_signal: signal.Signals = signal.SIGKILL) -> list[str]:
+    """The command that runs a program which is sent the signal when this process ends, however it ends."""
+    return [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(int(death_signal)), *program]
+
+
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
     """What to run and how to see that it serves."""
@@ -123,8 +128,7 @@ class Child:
             )
 
     def _spawn(self, lock_descriptor: int) -> subprocess.Popen[bytes]:
-        tie = (str(os.getpid()), str(int(self.spec.death_signal)))
-        command = [sys.executable, "-I", "-S", str(LAUNCHER), *tie, *self.spec.command]
+        command = tied(*self.spec.command, death_signal=self.spec.death_signal)
         with self._log_path(rotate=True).open("ab") as output:
             return subprocess.Popen(
                 command,

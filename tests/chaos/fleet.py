@@ -20,7 +20,7 @@ from typing import Any
 from gameserver.access import Role, issue_token
 from gameserver.config import DEVELOPMENT_SECRET, DataSettings, RedisSettings
 from gameserver.metrics import Metrics
-from gameserver.storage import LAUNCHER, EmbeddedStores, free_port
+from gameserver.storage import EmbeddedStores, free_port, tied
 from gameserver.storage.redis_journal import RedisJournal, make_journal
 from tests.proxy import Proxy
 
@@ -60,7 +60,7 @@ class Node:
         run = [sys.executable, "-m", "gameserver", "run", *self.games, *self.arguments]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *run],
+                tied(*run),
                 cwd=self.folder, env=kept | self.values,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip

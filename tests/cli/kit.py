@@ -94,7 +94,7 @@ class Server:
 
 
 def store_processes(folder: Path) -> list[int]:
-    """Processes that have this data folder on their command line."""
+    """Stores on this data folder: who has it on the command line, without those that only watch over one of them."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -103,6 +103,6 @@ def store_processes(folder: Path) -> list[int]:
                 zombie = b") Z " in (entry / "stat").read_bytes()
             except OSError:
                 continue
-            if not zombie and str(folder / "data").encode() in line:
+            if not zombie and str(folder / "data").encode() in line and b"launcher.py" not in line:
                 found.append(int(entry.name))
     return found

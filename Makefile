@@ -81,6 +81,7 @@ load: $(DEV_STAMP) ## locust against a server it starts itself (USERS=200 TIME=6
 
 chaos: $(DEV_STAMP) ## kill, pause, drain and restart three nodes and their store under players (ROUNDS=10 SEED=1)
 	@$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seed $(SEED) $(ARGS)
+	@$(BIN)/python -m tests.chaos.takeover
 	@$(BIN)/python -m pytest -q -m chaos tests/chaos
 
 rolling: $(DEV_STAMP) ## restart three nodes one after another under a hundred players

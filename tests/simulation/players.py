@@ -36,7 +36,7 @@ class SimClient(Client):
         self.player = player
 
     async def connect(self) -> None:
-        await self._open()
+        await self._open(0)
 
     async def _open_link(self, address: Address) -> Any:
         player, world = self.player, self.player.world

@@ -24,10 +24,11 @@ from gameserver.cluster.services import Keeper, Services
 from gameserver.cluster.snapshots import SnapshotPolicy, Snapshotter
 from gameserver.cluster.topics import Topics
 from gameserver.cluster.watchdog import Stuck, Watchdog
-from gameserver.match import Game, User
+from gameserver.match import Args, Game, User
 
 __all__ = [
     "Archive",
+    "Args",
     "Arrivals",
     "Clock",
     "ClusterNode",

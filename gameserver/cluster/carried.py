@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.links import Private, Refused, Said, Shared, ToOwner
     from gameserver.cluster.ports import Receiver
-    from gameserver.match import User
+    from gameserver.match import ActionSpec, Args, User
     from gameserver.protocol import Resume
     from gameserver.storage import Subscription
 
@@ -73,6 +73,7 @@ class RemoteMatch:
 
     def __init__(self, edges: Edges, match_id: str, channel: int, owner: str) -> None:
         self.match_id = match_id
+        self.actions: dict[str | int, ActionSpec] = {}  # the owner knows them
         self.channel = channel
         self.owner = owner
         """The node that runs it, as far as we know; empty while nobody does."""
@@ -193,7 +194,7 @@ class RemoteMatch:
 
     # --- actions ------------------------------------------------------------------------------------------------------
     def receive(
-        self, member: Member, seq: int, name: str | int, args: list[Any] | dict[str, Any], *, quiet: bool
+        self, member: Member, seq: int, name: str | int, args: Args, *, quiet: bool, crc: int | None = None
     ) -> None:
         """One action: kept until it has an outcome."""
         seat = self._seat_of(member)
@@ -204,9 +205,9 @@ class RemoteMatch:
         elif len(seat.kept) >= KEPT_MAX and seq not in seat.kept:
             self._refuse(member, seq, LimitReached(f"{KEPT_MAX} actions have no outcome yet: send it again later."))
         else:
-            seat.keep(Kept(seq, name, args, quiet), self._clock.now())
+            seat.keep(Kept(seq, name, args, quiet, crc), self._clock.now())
             if seat.attached:
-                self.to_owner(Act(self.match_id, self._edges.node, seat.session, seq, name, args, quiet))
+                self.to_owner(Act(self.match_id, self._edges.node, seat.session, seq, name, args, quiet, crc))
 
     def _refuse(self, member: Member, seq: int, error: GameServerError) -> None:
         member.receiver.write((ws_frame(encode_refusal(self.channel, seq, self.version, error)),))
@@ -218,7 +219,9 @@ class RemoteMatch:
             return
         for seq in sorted(seat.kept):
             kept = seat.kept[seq]
-            self.to_owner(Act(self.match_id, self._edges.node, seat.session, seq, kept.name, kept.args, quiet=False))
+            self.to_owner(
+                Act(self.match_id, self._edges.node, seat.session, seq, kept.name, kept.args, quiet=False, crc=kept.crc)
+            )
 
     def to_owner(self, message: ToOwner) -> None:
         """Say something to the node that runs the match, if it is known."""
@@ -577,7 +580,7 @@ class RemoteMatch:
             return
         for seq in sorted(seat.kept):
             kept = seat.kept[seq]
-            hosted.receive(member, seq, kept.name, kept.args, quiet=kept.quiet)
+            hosted.receive(member, seq, kept.name, kept.args, quiet=kept.quiet, crc=kept.crc)
 
     def _move_joining(self, hosted: HostedMatch, seat: Seat, member: Member, waiting: Joining) -> None:
         if waiting.future.done():

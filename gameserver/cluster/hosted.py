@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gameserver.cluster.ports import Receiver
-    from gameserver.match import User
+    from gameserver.match import Args, User
     from gameserver.protocol import Resume
 
 log = structlog.get_logger("gameserver.cluster")
@@ -139,11 +139,11 @@ class HostedMatch(HostedOutput):
         self._after()
 
     def receive(
-        self, member: Member, seq: int, name: str | int, args: list[Any] | dict[str, Any], *, quiet: bool
+        self, member: Member, seq: int, name: str | int, args: Args, *, quiet: bool, crc: int | None = None
     ) -> None:
         """One action. Whatever is wrong with it is answered with an error acknowledgement by the engine."""
         if self.leaving:
-            self._late.append((member, seq, name, args, quiet))  # at most a window per session
+            self._late.append((member, seq, name, args, quiet, crc))  # at most a window per session
             return
         clock, match = self._clock, self.match
         try:
@@ -151,7 +151,7 @@ class HostedMatch(HostedOutput):
                 raise MatchEnded
             if self._still:
                 raise StoreUnavailable("The match stands still until its journal can be written: try again.")
-            match.receive(member.session_id, seq, name, args, clock.now(), clock.wall(), quiet=quiet)
+            match.receive(member.session_id, seq, name, args, clock.now(), clock.wall(), quiet=quiet, crc=crc)
         except GameServerError as error:
             # Nothing was consumed, so there is no output that could carry the answer.
             payload = encode_refusal(self.channel, seq, match.version, error)
@@ -281,9 +281,9 @@ class HostedMatch(HostedOutput):
         for session_id in [*match.watchers, *match.sessions]:
             if session_id not in self.members:  # the connection was lost meanwhile
                 self._session_ended("disconnect", partial(match.disconnect, session_id))
-        for member, seq, name, args, quiet in late:
+        for member, seq, name, args, quiet, crc in late:
             if self.members.get(member.session_id) is member:
-                self.receive(member, seq, name, args, quiet=quiet)
+                self.receive(member, seq, name, args, quiet=quiet, crc=crc)
         self._after()
 
     # --- the end ------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.journal import JournalWriter
     from gameserver.cluster.owner import EdgeFan
     from gameserver.cluster.services import Services
-    from gameserver.match import Game, Match, MatchOutput
+    from gameserver.match import Args, Game, Match, MatchOutput
     from gameserver.storage import Token
 
 log = structlog.get_logger("gameserver.cluster")
@@ -58,6 +58,7 @@ class HostedCore:
     ) -> None:
         self.match = match
         self.match_id = match.id
+        self.actions = match.spec.by_key
         self.game = game_name(game)
         self.game_class = game
         self.channel = channel
@@ -74,7 +75,7 @@ class HostedCore:
         self.closed = False
         self.leaving = False
         """It stands still, and is about to be run elsewhere."""
-        self._late: list[tuple[Member, int, str | int, list[Any] | dict[str, Any], bool]] = []
+        self._late: list[tuple[Member, int, str | int, Args, bool, int | None]] = []
         self.journal = journal
         """Writes what the store has of it. None: there is no store, as in tests."""
         self.journaled = journal is not None and game.durability != "snapshot"

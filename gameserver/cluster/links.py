@@ -56,6 +56,7 @@ class Act(LinkMessage, tag=2):
     name: str | int
     args: Any
     quiet: bool
+    crc: int | None = None
 
 
 class Leave(LinkMessage, tag=3):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gameserver.cluster.ports import RemoteReceiver
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gameserver.cluster.ports import Receiver
+    from gameserver.match import ActionSpec, Args
     from gameserver.protocol import Resume
 
 
@@ -28,11 +29,13 @@ class Seating(Protocol):
 
     match_id: str
     channel: int
+    actions: dict[str | int, ActionSpec]
+    """By name and by number, where they are known: their arguments are best decoded by their own types."""
 
     def receive(
-        self, member: Member, seq: int, name: str | int, args: list[Any] | dict[str, Any], *, quiet: bool
+        self, member: Member, seq: int, name: str | int, args: Args, *, quiet: bool, crc: int | None = None
     ) -> None:
-        """One action."""
+        """One action; `crc` is that of its arguments as they came, if they came encoded."""
 
     def leave(self, member: Member, reason: str) -> None:
         """The player gives up the seat."""
@@ -123,9 +126,9 @@ class Member:
         """The channel number of the match on this node."""
         return self.hosted.channel
 
-    def receive(self, seq: int, name: str | int, args: list[Any] | dict[str, Any], *, quiet: bool) -> None:
+    def receive(self, seq: int, name: str | int, args: Args, *, quiet: bool, crc: int | None = None) -> None:
         """One action of this session."""
-        self.hosted.receive(self, seq, name, args, quiet=quiet)
+        self.hosted.receive(self, seq, name, args, quiet=quiet, crc=crc)
 
     def leave(self, reason: str = "left") -> None:
         """The player gives up the seat."""

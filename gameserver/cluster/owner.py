@@ -351,7 +351,7 @@ class Owners:
         if seat is None or seat.member is None:
             self._unknown(message.match, message.edge, message.session)
         else:
-            seat.member.receive(message.seq, message.name, message.args, quiet=message.quiet)
+            seat.member.receive(message.seq, message.name, message.args, quiet=message.quiet, crc=message.crc)
 
     def leave(self, message: Leave) -> None:
         """The seat is given up; saying so again does no harm."""

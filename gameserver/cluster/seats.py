@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gameserver.cluster.owner import FULL_VERSION
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from gameserver.cluster.member import Member
-    from gameserver.match import User
+    from gameserver.match import Args, User
     from gameserver.protocol import Ack, Resume
 
 KEPT_MAX = 256  # actions of one session without an outcome; an honest client has at most its window of them
@@ -34,8 +34,9 @@ class Kept(NamedTuple):
 
     seq: int
     name: str | int
-    args: list[Any] | dict[str, Any]
+    args: Args
     quiet: bool
+    crc: int | None = None
 
 
 @dataclass(slots=True)

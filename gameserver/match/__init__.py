@@ -1,18 +1,20 @@
 """The match engine: `Game` (what authors subclass) and `Match` (what runs it). Pure: time and seeds are arguments."""
 
-from gameserver.match.actions import action
+from gameserver.match.actions import ActionSpec, action
 from gameserver.match.checks import GameSpec, compile_game, game_name
 from gameserver.match.core import MatchCounts
 from gameserver.match.engine import Match
 from gameserver.match.game import Game
 from gameserver.match.grid import Grid
 from gameserver.match.journal import decode_records, encode_records
-from gameserver.match.player import Player, Session
+from gameserver.match.player import Args, Player, Session
 from gameserver.match.values import PUBLISH, Ack, Effect, EventBatch, MatchLimits, MatchOutput, Priority, User
 
 __all__ = [
     "PUBLISH",
     "Ack",
+    "ActionSpec",
+    "Args",
     "Effect",
     "EventBatch",
     "Game",

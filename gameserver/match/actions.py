@@ -8,7 +8,10 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, Final, TypeVar, overload
+from sys import float_info
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, overload
+from zlib import crc32
 
 import msgspec
 
@@ -22,6 +25,8 @@ _RATE: Final = re.compile(r"([1-9]\d*)/(s|m|h)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 _MARK: Final = "__gameserver_action__"
 _SCALARS: Final = frozenset({str, bool, type(None)})
+_PLAIN: Final = frozenset({str, bytes, bool, NoneType})
+_RANGES: Final = {float: (-float_info.max, float_info.max), int: (INT_MIN, INT_MAX)}  # a NaN is in none
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +91,14 @@ def action_mark(method: object) -> ActionMark | None:
 class ActionSpec:
     """One compiled action of a game class."""
 
-    __slots__ = ("_named", "_positional", "burst_us", "interval_us", "method", "name", "number", "priority")
+    __slots__ = (
+        "_named", "_positional", "_read", "burst_us", "crc", "interval_us", "method", "name", "number", "priority",
+    )  # fmt: skip
 
     def __init__(self, cls: type, method: Callable[..., Any], mark: ActionMark, number: int) -> None:
         self.name = mark.name
         self.number = number
+        self.crc = name_crc(mark.name)
         self.method = method
         self.priority = mark.priority
         count, period_us = mark.rate or (0, 0)
@@ -101,9 +109,24 @@ class ActionSpec:
         settings: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
         self._positional = msgspec.defstruct(mark.name.title(), fields, array_like=True, **settings)
         self._named = msgspec.defstruct(mark.name.title(), fields, **settings)
+        self._read = _reader([kind for _, kind, _ in fields])
+
+    def read(self, args: msgspec.Raw) -> tuple[Any, ...] | None:
+        """Encoded arguments, decoded and checked in one step: what `values` would give for them.
+
+        None: they are wrong, not all there, by name, or of a kind that this cannot do. Decode them, and ask `values`.
+        (An integer that is too large for a state, where a float is expected, is that float.)
+        """
+        try:
+            return None if self._read is None else self._read(args)
+        except (msgspec.MsgspecError, ValueError):
+            return None
 
     def values(self, args: Any) -> tuple[Any, ...]:
         """The checked arguments in the method's order. Raises `ActionInvalid` saying which one is wrong."""
+        if args.__class__ is tuple:  # `read` has done it
+            checked: tuple[Any, ...] = args
+            return checked
         try:
             if args.__class__ is list:
                 made = msgspec.convert(args, self._positional)
@@ -129,6 +152,39 @@ class ActionSpec:
     def _refuse_unstorable(self, args: Any) -> None:
         if found := find_unstorable(args, "$"):
             raise ActionInvalid(f"{self.name}: {found}")
+
+
+def name_crc(name: str | int) -> int:
+    """What tells actions with the same arguments apart."""
+    return crc32(str(name).encode(errors="replace"))
+
+
+def _reader(kinds: list[Any]) -> Callable[[msgspec.Raw], tuple[Any, ...]] | None:
+    """A decoder of an array of just these kinds; None if one of them may hold more than a plain value."""
+    bounded = [_bounded(kind) for kind in kinds]
+    if None in bounded:
+        return None
+    whole: Any = tuple[tuple(bounded)] if bounded else tuple[()]  # type: ignore[misc]
+    return msgspec.msgpack.Decoder(whole).decode
+
+
+def _bounded(kind: Any, *metas: Any) -> Any:
+    """The kind, within what a state can hold; None: that takes more than the decoder can check."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _bounded(inner[0], *(meta for meta in inner[1:] if isinstance(meta, msgspec.Meta)))
+    if origin in (Union, UnionType) and not metas:
+        parts = [_bounded(part) for part in inner]
+        return None if None in parts else Union[tuple(parts)]  # noqa: UP007 - made at run time
+    if kind in _RANGES:
+        low, high = _RANGES[kind]
+        if not any(meta.ge is not None or meta.gt is not None for meta in metas):
+            metas = (*metas, msgspec.Meta(ge=low))
+        if not any(meta.le is not None or meta.lt is not None for meta in metas):
+            metas = (*metas, msgspec.Meta(le=high))
+    elif kind not in _PLAIN and origin is not Literal:
+        return None
+    return Annotated[(kind, *metas)] if metas else kind
 
 
 def _fields(cls: type, method: Callable[..., Any]) -> list[tuple[str, Any, Any]]:

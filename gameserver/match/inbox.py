@@ -23,8 +23,9 @@ from gameserver.errors import (
     SeqReused,
     SeqTooOld,
 )
+from gameserver.match.actions import name_crc
 from gameserver.match.core import MatchCore
-from gameserver.match.player import Player, Queued, Session
+from gameserver.match.player import Args, Player, Queued, Session
 from gameserver.match.timers import NEVER
 from gameserver.match.values import Ack, MatchLimits, Priority
 
@@ -62,13 +63,16 @@ class MatchInbox(MatchCore):
         session_id: str,
         seq: int,
         name: str | int,
-        args: list[Any] | dict[str, Any],
+        args: Args,
         now: float,
         wall: float,
         *,
         quiet: bool = False,
+        crc: int | None = None,
     ) -> None:
         """Take one action in. Its outcome comes as an `Ack` in some output.
+
+        `crc` is that of the encoded arguments, if they came so: what is sent again has to be the same.
 
         HIGH: runs now, after what its session has queued. Otherwise it is queued. `quiet`: no `Ack` is wanted, except
         now and then and for errors. What does not consume the seq is raised instead: NotJoined, PermissionDenied,
@@ -80,7 +84,9 @@ class MatchInbox(MatchCore):
                 raise PermissionDenied("Spectators watch: they have no actions.")
             raise NotJoined("This session is not in the match (any more).")
         spec = self.spec.by_key.get(name)
-        crc = _body_crc(name if spec is None else spec.number, args)
+        if crc is None:
+            crc = _args_crc(args)
+        crc ^= name_crc(name) if spec is None else spec.crc
         if seq != session.received + 1:
             self._repeat(session, seq, crc, quiet)
             return
@@ -192,9 +198,9 @@ class MatchInbox(MatchCore):
         return session.player
 
 
-def _body_crc(key: str | int, args: Any) -> int:
+def _args_crc(args: Any) -> int:
     try:
-        return crc32(_encode((key, args)))
+        return crc32(_encode(args))
     except (TypeError, ValueError, OverflowError, RecursionError):
         return 0  # no client can send it: `ActionSpec.values` refuses it in its turn
 

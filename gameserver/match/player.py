@@ -34,6 +34,10 @@ class Player:
         return f"Player({self.id!r}, slot={self.slot})"
 
 
+Args = list[Any] | dict[str, Any] | tuple[Any, ...]
+"""An action's arguments, by place or by name as a client sent them; a tuple: checked, in the method's order."""
+
+
 class Queued(msgspec.Struct, eq=False):
     """An action that was accepted and waits for its turn."""
 
@@ -43,7 +47,7 @@ class Queued(msgspec.Struct, eq=False):
     spec: ActionSpec | None
     """None: the game has no action of this name, which is the outcome when its turn comes."""
     name: str | int
-    args: Any
+    args: Args
     quiet: bool
     at_us: int
     """When it arrived, in match time."""

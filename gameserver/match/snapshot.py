@@ -66,9 +66,10 @@ def _dump_session(match: Match, session: Session) -> list[Any]:
 
 
 def _dump_queued(item: Queued) -> list[Any]:
-    # By name: a number could mean another action in the class that restores this.
+    # By name: a number could mean another action in the class that restores this. And it checks for itself.
     name = item.name if item.spec is None else item.spec.name
-    return [item.session.id, item.seq, item.crc, name, item.args, item.quiet, item.at_us]
+    args = list(item.args) if isinstance(item.args, tuple) else item.args
+    return [item.session.id, item.seq, item.crc, name, args, item.quiet, item.at_us]
 
 
 def load_match(match: Match, game: Game, snapshot: dict[str, Any], journal: list[list[Any]]) -> None:

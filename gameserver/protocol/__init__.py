@@ -10,10 +10,11 @@ from gameserver.protocol.client_messages import (
     JoinDetails,
     Leave,
     Ping,
+    RawAction,
     Request,
     Resume,
 )
-from gameserver.protocol.decode import decode_client, decode_server
+from gameserver.protocol.decode import decode_args, decode_client, decode_server, peek_action
 from gameserver.protocol.encode import (
     EMPTY_ARRAY,
     NIL,
@@ -91,6 +92,7 @@ __all__ = [
     "Part",
     "Ping",
     "Pong",
+    "RawAction",
     "Reply",
     "Request",
     "Resume",
@@ -99,6 +101,7 @@ __all__ = [
     "Welcome",
     "WelcomeInfo",
     "close_frame",
+    "decode_args",
     "decode_client",
     "decode_server",
     "encode_ack",
@@ -119,6 +122,7 @@ __all__ = [
     "encode_state",
     "encode_welcome",
     "pack",
+    "peek_action",
     "pong_frame",
     "ws_frame",
 ]

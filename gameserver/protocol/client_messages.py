@@ -104,6 +104,16 @@ class Action(msgspec.Struct, array_like=True, tag=3, forbid_unknown_fields=True,
         return bool(self.flags & QUIET)
 
 
+class RawAction(msgspec.Struct, array_like=True, tag=3, forbid_unknown_fields=True, frozen=True, gc=False):
+    """An `Action` whose arguments are still encoded, and nothing about them is checked."""
+
+    channel: Channel
+    seq: Seq
+    name: Name | ActionNumber
+    args: msgspec.Raw = msgspec.Raw(b"\x90")
+    flags: Annotated[int, Meta(ge=0, le=1)] = 0
+
+
 class Leave(msgspec.Struct, array_like=True, tag=4, forbid_unknown_fields=True, frozen=True):
     """Give up the seat in a match."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 PROTOCOL_VERSION: Final = 1
@@ -36,6 +36,12 @@ class Limits:
     """Values in one payload, all levels together; more is `field_invalid`."""
     string_bytes_max: int = 16_384
     """One string (as UTF-8) or one binary value; more is `field_invalid`."""
+    short_bytes_max: int = field(init=False)
+    """What is no larger than this keeps to all of that but the depth, whatever is in it."""
+
+    def __post_init__(self) -> None:
+        short = min(self.message_bytes_max, self.items_max, self.string_bytes_max)
+        object.__setattr__(self, "short_bytes_max", short)
 
 
 DEFAULT_LIMITS: Final = Limits()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Protocol
+from zlib import crc32
 
 import structlog
 
@@ -28,18 +29,20 @@ from gameserver.errors import (
 from gameserver.protocol import (
     PING_FRAME,
     PROTOCOL_VERSION,
-    Action,
+    QUIET,
     Hello,
     Join,
     Leave,
     Ping,
     Request,
+    decode_args,
     decode_client,
     encode_failure,
     encode_pong,
     encode_refusal,
     encode_reply,
     encode_welcome,
+    peek_action,
     pong_frame,
     ws_frame,
 )
@@ -48,8 +51,8 @@ from gameserver.session import SessionMachine
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from gameserver.cluster import Member
-    from gameserver.protocol import ClientMessage
+    from gameserver.cluster import Args, Member
+    from gameserver.protocol import ClientMessage, RawAction
     from gameserver.web.connections import Connections
 
 log = structlog.get_logger("gameserver.web")
@@ -113,7 +116,7 @@ class Connection:
         # Past this even answers are not buffered any more: a client that asks and asks and never reads.
         self._hard_max = 2 * server.limits.send_buffer_bytes_max
         self._joining = 0
-        self._early: list[Action] = []
+        self._early: list[tuple[RawAction, bytes]] = []
         """Actions that came while a join was under way: its answer may be out, and the channel not open here yet."""
         self._tasks: set[asyncio.Task[None]] | None = None  # most connections have none, most of the time
         loop = asyncio.get_running_loop()
@@ -167,27 +170,50 @@ class Connection:
         """One binary message. Never raises."""
         if self.ending is not None:
             return
-        machine = self._machine
         try:
-            machine.admit(len(data), self.heard_at)
-            message = decode_client(data, self._limits)
+            self._machine.admit(len(data), self.heard_at)
             counts = self._counts
             counts.bytes += len(data)
-            if type(message) is Action:
-                counts.actions += 1
-                member = self._members.get(message.channel)
-                if member is not None:  # who has joined was welcomed: nearly all messages end here
-                    member.hosted.receive(member, message.seq, message.name, message.args, quiet=bool(message.flags))
-                    return
-            else:
-                counts.other(type(message))
-            if machine.accept(message):
-                _HANDLERS[type(message)](self, message)
+            action = peek_action(data)
+            if action is None:
+                self._handle(decode_client(data, self._limits))
+                return
+            counts.actions += 1
+            member = self._members.get(action.channel)
+            if member is None:
+                self._stray(action, data)
+            else:  # who has joined was welcomed: nearly all messages end here
+                self._act(member, action, data)
         except GameServerError as error:
             self.fail(error)
         except Exception as failure:
             log.error("message_failed", connection=self.id, user=self._user_id, exc_info=failure)
             self.fail(InternalError())
+
+    def _act(self, member: Member, action: RawAction, data: bytes) -> None:
+        hosted, limits = member.hosted, self._limits
+        spec = hosted.actions.get(action.name)
+        args: Args | None = None
+        if spec is not None and len(data) <= limits.short_bytes_max:
+            args = spec.read(action.args)
+        if args is None:
+            args = decode_args(data, limits)
+        hosted.receive(member, action.seq, action.name, args, quiet=action.flags == QUIET, crc=crc32(action.args))
+
+    def _stray(self, action: RawAction, data: bytes) -> None:
+        """An action for a channel that is not open (yet)."""
+        if not self._machine.accept(decode_client(data, self._limits)):
+            return
+        if self._joining and len(self._early) < EARLY_ACTIONS_MAX:
+            self._early.append((action, data))
+            return
+        error = NotJoined(f"this connection has not joined channel {action.channel}")
+        self.write((ws_frame(encode_refusal(action.channel, action.seq, 0, error)),))
+
+    def _handle(self, message: ClientMessage) -> None:
+        self._counts.other(type(message))
+        if self._machine.accept(message):
+            _HANDLERS[type(message)](self, message)
 
     def fail(self, error: GameServerError, request: int | None = None) -> None:
         """Tell the client; an error of the connection as a whole ends it with the documented code."""
@@ -261,13 +287,6 @@ class Connection:
         self._server.greeted(self)
         log.debug("connection_greeted", connection=self.id, user=claims.user_id, role=str(claims.role))
 
-    def _on_stray_action(self, message: Action) -> None:
-        if self._joining and len(self._early) < EARLY_ACTIONS_MAX:
-            self._early.append(message)
-            return
-        error = NotJoined(f"this connection has not joined channel {message.channel}")
-        self.write((ws_frame(encode_refusal(message.channel, message.seq, 0, error)),))
-
     def _on_join(self, message: Join) -> None:
         self._answer(message.request, lambda: self._join(message))
 
@@ -278,12 +297,12 @@ class Connection:
         finally:
             self._joining -= 1
             early, self._early = self._early, []
-            for action in early:
+            for action, data in early:
                 member = self._members.get(action.channel)
                 if member is None:
-                    self._on_stray_action(action)
+                    self._stray(action, data)
                 else:
-                    member.receive(action.seq, action.name, action.args, quiet=bool(action.flags))
+                    self._act(member, action, data)
 
     async def _join_host(self, message: Join) -> None:
         self._machine.check_join(message)
@@ -419,7 +438,6 @@ def _wall_ms() -> int:
 
 _HANDLERS: dict[type[ClientMessage], Callable[[Connection, Any], None]] = {
     Hello: Connection._on_hello,
-    Action: Connection._on_stray_action,
     Join: Connection._on_join,
     Leave: Connection._on_leave,
     Request: Connection._on_request,

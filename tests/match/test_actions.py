@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gameserver import Entity, Game, Player, Priority, action
 from gameserver.errors import ActionInvalid, ActionRefused, ActionUnknown, GameCodeError, RateLimited
@@ -139,6 +142,67 @@ def test_wrong_arguments_get_an_error_and_do_not_run(alice, name, args, hint):
         alice.result(seq)
     assert alice.view["calls"] == 0
     assert not alice._tester.failures, "a wrong argument is the player's mistake, not the game's"
+
+
+class Plain(Game):
+    """Each action of a kind that is decoded in one step, or just not."""
+
+    @action
+    def numbers(self, player: Player, a: int, b: float) -> None: ...
+
+    @action
+    def texts(self, player: Player, a: str, b: bytes, c: bool) -> None: ...
+
+    @action
+    def choices(self, player: Player, a: Literal["x", 1], b: int | str | None) -> None: ...
+
+    @action
+    def bounded(
+        self, player: Player, a: Annotated[int, "above", msgspec.Meta(ge=1)], b: Annotated[float, msgspec.Meta(le=5)]
+    ) -> None: ...
+
+    @action
+    def nothing(self, player: Player) -> None: ...
+
+    @action
+    def untyped(self, player: Player, a: Any, b: list[float]) -> None: ...
+
+    @action
+    def below(
+        self, player: Player, a: Annotated[float, msgspec.Meta(lt=5)], b: Annotated[str, msgspec.Meta(max_length=1)]
+    ) -> None: ...
+
+
+PLAIN = compile_game(Plain).by_key
+INTEGERS = st.sampled_from([0, 1, -1, 5, 2**63 - 1, 2**63, -(2**63)]) | st.integers(-(2**63), 2**64 - 1)
+FLOATS = st.sampled_from([0.5, 5.0, -0.0, float("nan"), float("inf"), float("-inf")]) | st.floats()
+SENT = INTEGERS | FLOATS | st.sampled_from(["x", "", b"x", True, False, None, [], [0.5]])
+
+
+@settings(max_examples=1000)
+@given(st.sampled_from([spec.name for spec in compile_game(Plain).actions]), st.data())
+def test_reading_encoded_arguments_gives_what_checking_decoded_ones_gives(name, data):
+    """In one step where the kinds allow it; then only an integer past 64 bits may also be taken for a float."""
+    spec = PLAIN[name]
+    size = len(inspect.signature(spec.method).parameters) - 2 + data.draw(st.sampled_from([0, 0, 0, 0, -1, 1]))
+    args = [data.draw(SENT) for _ in range(size)]
+    read = spec.read(msgspec.Raw(msgspec.msgpack.encode(args)))
+    try:
+        values = spec.values([float(arg) if arg.__class__ is int and arg > 2**63 - 1 else arg for arg in args])
+    except ActionInvalid:
+        values = None
+    if name == "untyped":
+        assert read is None
+    else:
+        assert repr(read) == repr(values), "types too, and -0.0"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"\xc1", b"\x92\x01", b"\x92\x01\xa1\xff", b"\x93\xa1\xff\xc4\x00\xc2", b"\x80", b"\x92\x01\xcb"]
+)
+def test_what_cannot_be_read_is_left_to_others(sent):
+    assert PLAIN["numbers"].read(msgspec.Raw(sent)) is None
+    assert PLAIN["texts"].read(msgspec.Raw(sent)) is None
 
 
 def test_unknown_actions(alice):

@@ -152,6 +152,20 @@ def test_name_and_number_are_the_same_action(harness):
     harness.send("s1", 1, harness.match.actions().index("write"), [5])
 
 
+@pytest.mark.parametrize("applied", [True, False])
+def test_what_was_encoded_alike_is_the_same_action_however_it_was_decoded(harness, applied):
+    """By its own types here, as plain data when it came through another node."""
+    harness.send("s1", 1, "write", (5,), crc=77)
+    if applied:
+        harness.advance(0.1)
+    harness.send("s1", 1, "write", [5], crc=77)
+    for name, crc in (("write", 78), ("shout", 77), ("nothing like it", 77)):
+        with pytest.raises(SeqReused):
+            harness.send("s1", 1, name, [5], crc=crc)
+    harness.advance(0.1)
+    assert lines(harness) == [["ann", "write", 5]]
+
+
 def test_a_gap_applies_and_consumes_nothing(harness):
     with pytest.raises(SeqGap, match="1 is next"):
         harness.send("s1", 2, "write", [5])

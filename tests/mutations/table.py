@@ -130,8 +130,8 @@ MUTATIONS = (
     ),
     Mutation(
         "an edge keeps an action until it has an outcome",
-        "cluster/carried.py", "            seat.keep(Kept(seq, name, args, quiet), self._clock.now())\n",
-        "            Kept(seq, name, args, quiet)\n", (CROSSING,),
+        "cluster/carried.py", "            seat.keep(Kept(seq, name, args, quiet, crc), self._clock.now())\n",
+        "            Kept(seq, name, args, quiet, crc)\n", (CROSSING,),
     ),
     Mutation(
         "what was settled and is lost has the client join again",

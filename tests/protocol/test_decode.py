@@ -1,5 +1,6 @@
 """Decoding: every message type comes back as it was, and anything else is a ProtocolError."""
 
+import contextlib
 import struct
 
 import msgpack
@@ -21,10 +22,12 @@ from gameserver.protocol import (
     Ping,
     Request,
     Resume,
+    decode_args,
     decode_client,
     decode_server,
     encode_client,
     pack,
+    peek_action,
 )
 
 names = st.text(min_size=1, max_size=20)
@@ -267,6 +270,7 @@ def test_depth_counts_every_container_from_the_message_on():
 @pytest.mark.parametrize("opening", [b"\x91", b"\x81\x01"])
 def test_any_depth_is_refused_without_harm(levels, opening):
     data = b"\x95\x03\x00\x01\xa1a" + (opening * levels)[:65_000] + b"\x90"
+    peek_action(data)
     with pytest.raises(errors.ProtocolError):
         decode_client(data)
 
@@ -290,6 +294,14 @@ def test_strings_and_binary_are_measured_in_bytes(value, fits):
 
 # --- fuzzing: only ProtocolError comes out ----------------------------------------------------------------------------
 def decode_or_refuse(data: bytes) -> None:
+    peeked = peek_action(data)  # never raises, and agrees with the other one wherever that finds an action
+    with contextlib.suppress(errors.ProtocolError):
+        found = decode_client(data)
+        assert isinstance(found, Action) is (peeked is not None)
+        if isinstance(found, Action) and peeked is not None:
+            envelope = (found.channel, found.seq, found.name, found.flags)
+            assert envelope == (peeked.channel, peeked.seq, peeked.name, peeked.flags)
+            assert found.args == msgspec.msgpack.decode(peeked.args) == decode_args(data)
     for decode in (decode_client, decode_server):
         try:
             message = decode(data)

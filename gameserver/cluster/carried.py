@@ -297,7 +297,8 @@ class RemoteMatch:
         joined = is_joined(message.frames)
         if seat is None:
             if joined:  # it left while it was being let in
-                self._edges.to_node(message.node, Lost(self.match_id, self._edges.node, message.session))
+                lost = Lost(self.match_id, self._edges.node, message.session, unheard=True)
+                self._edges.to_node(message.node, lost)
             return
         if not joined:
             for payload in message.frames:

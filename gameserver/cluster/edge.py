@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gameserver.cluster")
 
-LEAVE_ATTEMPTS_MAX = 10
+LEAVE_ATTEMPTS_MAX = 40  # one with each beat: longer than a match may be without an owner
+LEAVE_ATTEMPTS_LOOK = 3  # with so many unheard, another node may run the match
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ class Edges:
                 self._leave_heard((message.match, session))
         if remote is None:
             if isinstance(message, Said) and is_joined(message.frames):  # they left while they were being let in
-                self.to_node(message.node, Lost(message.match, self.node, message.session))
+                self.to_node(message.node, Lost(message.match, self.node, message.session, unheard=True))
             return
         if isinstance(message, Said):
             self._heard[message.node] = self._clock.now()
@@ -264,10 +265,25 @@ class Edges:
     def _leave_again(self) -> None:
         for key, (owner, message) in list(self.leaving.items()):
             attempts = self._leave_attempts[key] = self._leave_attempts.get(key, 0) + 1
+            if attempts == LEAVE_ATTEMPTS_LOOK:
+                self._seek_now.set()
             if attempts > LEAVE_ATTEMPTS_MAX:
                 self._leave_heard(key)
             else:
                 self.to_node(owner, message)
+
+    def _unheard(self) -> list[tuple[str, str]]:
+        return [key for key, attempts in self._leave_attempts.items() if attempts >= LEAVE_ATTEMPTS_LOOK]
+
+    async def _look_for_leaving(self) -> None:
+        """Whoever runs a match by now has to hear who left it."""
+        unheard = self._unheard()
+        if not unheard:
+            return
+        found = await self._store.find([match_id for match_id, _ in unheard])
+        for key, owned in zip(unheard, found, strict=True):
+            if key in self.leaving and owned is not None and owned.node:
+                self.leaving[key] = (owned.node, self.leaving[key][1])
 
     def _leave_heard(self, key: tuple[str, str]) -> None:
         self.leaving.pop(key, None)
@@ -340,12 +356,13 @@ class Edges:
         policy = self.policy
         seconds = policy.seek_seconds_min
         while True:
-            if not self._sought:
+            if not self._sought and not self._unheard():
                 seconds = policy.seek_seconds_min
                 self._seek_now.clear()
                 await self._seek_now.wait()
             try:
                 await self._look()
+                await self._look_for_leaving()
             except (StoreUnavailable, TimeoutError) as error:
                 log.debug("owners_unknown", error=str(error))
             except Exception as failure:

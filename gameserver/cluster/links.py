@@ -74,6 +74,8 @@ class Lost(LinkMessage, tag=4):
     match: str
     edge: str
     session: str
+    unheard: bool = False
+    """Nobody waited any more to hear that they are in: a seat that was new with it is given up."""
 
 
 class Beat(LinkMessage, tag=5):

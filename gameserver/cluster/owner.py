@@ -59,7 +59,7 @@ SETTLING_SECONDS = 3.0  # what was attached this recently may not be in the edge
 class EdgeSeat(RemoteReceiver):
     """The receiver of one session behind an edge; for spectators: of all of them behind that edge."""
 
-    __slots__ = ("address", "attached_at", "attempt", "link", "member", "muted", "number")
+    __slots__ = ("address", "attached_at", "attempt", "link", "member", "muted", "new", "number")
 
     def __init__(self, link: EdgeLink, message: Attach, now: float, address: str) -> None:
         self.link = link
@@ -69,6 +69,8 @@ class EdgeSeat(RemoteReceiver):
         self.address = address
         self.member: Member | None = None
         self.muted = False
+        self.new = False
+        """Did the player have no seat before this one?"""
 
     def write(self, frames: Sequence[bytes]) -> None:
         """Put them on the bus."""
@@ -337,6 +339,7 @@ class Owners:
             before.muted = True  # it is replaced by itself: nobody is told
         user = User(message.user, message.name, message.role)
         member = hosted.join(user, seat, message.request, spectate=message.spectate, resume=resume)
+        seat.new = _is_new(hosted, member, resume) if before is None or before.member is None else before.new
         if message.spectate and message.again and resume is not None and resume.events_version is not None:
             match, until = hosted.match, hosted.released_version
             after = min(resume.events_version, until if resume.epoch == match.epoch else hosted.base_version)
@@ -354,19 +357,27 @@ class Owners:
             seat.member.receive(message.seq, message.name, message.args, quiet=message.quiet, crc=message.crc)
 
     def leave(self, message: Leave) -> None:
-        """The seat is given up; saying so again does no harm."""
+        """The seat is given up; saying so again does no harm. Who does not run the match has not heard it."""
+        hosted = self._find(message.match)
+        if hosted is None or hosted.closed:
+            return
         seat = self._seat(message.match, message.edge, message.session)
         if seat is not None and seat.member is not None:
             seat.member.leave(message.reason)
             seat.link.drop(seat)
-        elif (hosted := self._find(message.match)) is not None:
+        else:
             hosted.leave_held(message.session, message.reason)
         self._unknown(message.match, message.edge, message.session)
 
     def lost(self, message: Lost) -> None:
         """The connection of a player is gone."""
         seat = self._seat(message.match, message.edge, message.session)
-        if seat is not None:
+        if seat is None:
+            return
+        if message.unheard and seat.new and seat.member is not None:
+            seat.member.leave("refused")
+            seat.link.drop(seat)
+        else:
             self._lost(seat)
 
     def _lost(self, seat: EdgeSeat) -> None:
@@ -461,6 +472,11 @@ def sessions_checksum(sessions: Iterable[str]) -> int:
 def is_joined(run: list[bytes]) -> bool:
     """Whether frames for a seat begin with where the match stands."""
     return bool(run) and kind_of(run[0]) == JOINED
+
+
+def _is_new(hosted: HostedMatch, member: Member, resume: Resume | None) -> bool:
+    session = hosted.match.sessions.get(member.session_id)
+    return session is not None and session.replaced is None and (resume is None or resume.session != session.id)
 
 
 def _has_gated(output: MatchOutput) -> bool:

@@ -484,6 +484,61 @@ def test_leaving_is_heard_whatever_is_lost() -> None:
     run_virtually(main)
 
 
+@pytest.mark.parametrize("heir", ["c", "b"])
+def test_leaving_is_heard_by_whoever_runs_the_match_next(heir: str) -> None:
+    """The owner died before it heard."""
+
+    async def main() -> None:
+        world, owner, edge, hosted = await two_nodes(Ledger)
+        nodes = {"b": edge, "c": await world.node("c")}
+        ben = await edge.client("ben", hosted.match_id)
+        dan = await nodes["c"].client("dan", hosted.match_id)
+        ben.act("put", 1)
+        await settled(world, hosted)
+        world.loss = 1.0
+        ben.member.leave()
+        await asyncio.sleep(0.1)
+        await owner.kill()
+        world.loss = 0.0
+        ben.stopped = True
+        await asyncio.sleep(2.5)
+        taken = await nodes[heir].take_over(hosted.match_id)
+        await eventually(lambda: "ben" not in taken.match.players, 2.0)
+        assert taken.match.players["dan"].connected
+        assert not edge.crossing.edges.leaving
+        assert not dan.closed
+        await world.stop()
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_join_that_nobody_waits_for_any_more_takes_no_seat(others: bool) -> None:
+    """It arrives late. Who had a seat before keeps it; a seat that is new is given up."""
+
+    async def main() -> None:
+        world, _owner, edge, hosted = await two_nodes(Ledger)
+        ben = await edge.client("ben", hosted.match_id)
+        await asyncio.sleep(1.0)
+        ben.cut()
+        ben.stopped = True
+        await eventually(lambda: not hosted.match.players["ben"].connected, 2.0)
+        if others:
+            await edge.client("ann", hosted.match_id)
+        world.delay = (0.3, 0.3)
+        joins = [asyncio.create_task(edge.client(user, hosted.match_id)) for user in ("ben", "cat")]
+        await asyncio.sleep(0.1)
+        for join in joins:
+            join.cancel()
+        await eventually(lambda: "cat" in hosted.match.players, 1.0)
+        await eventually(lambda: "cat" not in hosted.match.players, 2.0)
+        await eventually(lambda: not hosted.match.players["ben"].connected, 2.0)
+        assert hosted.match.players.keys() == {"ben", *(["ann"] if others else [])}
+        await world.stop()
+
+    run_virtually(main)
+
+
 def test_what_an_owner_refuses_is_refused_at_the_edge() -> None:
     async def main() -> None:
         world, _owner, edge, hosted = await two_nodes(Ledger)

@@ -16,6 +16,7 @@ from gameserver.match import MatchLimits
 from gameserver.state import to_plain
 from tests.chaos.fleet import Fleet
 from tests.chaos.players import Player, Watcher
+from tests.chaos.visitors import Visitor
 
 HIGH_EVENTS_KEPT = MatchLimits().high_events_kept
 SETTLE_SECONDS = float(os.environ.get("SETTLE_SECONDS", "60"))
@@ -32,6 +33,8 @@ class Match:
     players: list[Player]
     watchers: list[Watcher]
     history: dict[tuple[int, int], int]
+    visitors: list[Visitor] = field(default_factory=list)
+    """All who ever came for a while; who is not `over` has a seat."""
 
     @property
     def everyone(self) -> list[Watcher]:
@@ -49,6 +52,10 @@ class Findings:
     """Any other broken promise."""
     unheard: list[str] = field(default_factory=list)
     """HIGH events that did not reach a player of the match."""
+    left: int = 0
+    """Visitors whose seats were given up …"""
+    leaves_lost: int = 0
+    """… and those who left, and whose seats are held until their time is over."""
 
     @property
     def good(self) -> bool:
@@ -60,6 +67,8 @@ class Findings:
         self.duplicated += other.duplicated
         self.problems += other.problems
         self.unheard += other.unheard
+        self.left += other.left
+        self.leaves_lost += other.leaves_lost
 
 
 async def reckon(fleet: Fleet, matches: list[Match]) -> Findings:
@@ -106,6 +115,7 @@ async def _reckon_match(fleet: Fleet, match: Match, found: Findings) -> None:
         found.problems.append(f"{match.id}: cannot be acted in: {failure!r}")
         return
     await _agree(match, found)
+    await _check_seats(match, found)
     _check_rows(match, found)
     _check_books(match, found)
     await _check_owner(fleet, match, found)
@@ -156,18 +166,35 @@ def _check_rows(match: Match, found: Findings) -> None:
         for other, bag in own.items():
             if (bag.get("sum") is not None) != (other == player.user):
                 found.problems.append(f"{who}: sees {other}'s sum as {bag.get('sum')}")
+    for visitor in match.visitors:
+        _check_visitor_rows(match, visitor, state["bags"].get(visitor.user, {"rows": []})["rows"], found)
+
+
+def _check_visitor_rows(match: Match, visitor: Visitor, rows: list[int], found: Findings) -> None:
+    """All that was acknowledged before it went, and perhaps more of what it had sent, in order."""
+    books, who = visitor.books, f"{match.id} {visitor.user}"
+    found.acknowledged += len(books.acknowledged)
+    found.lost += [f"{who}: {number}" for number in sorted(books.acknowledged - set(rows))]
+    sent = iter(books.sent)
+    if not all(number in sent for number in rows):  # each is looked for behind the one before
+        found.duplicated.append(f"{who}: {rows} is not in the order of {books.sent}")
 
 
 def _check_books(match: Match, found: Findings) -> None:
     """What happened on the way."""
     shouts = {(player.user, number) for player in match.players for number in player.books.shouted}
+    shouts |= {
+        (visitor.user, number)
+        for visitor in match.visitors
+        for number in visitor.books.acknowledged.intersection(visitor.books.shouted)
+    }
     for player in match.players:
         missed = sorted(shouts - player.books.shouts.keys())
         at = player.client.at.name if player.client.at is not None else "nowhere"
         found.unheard += [f"{match.id} {player.user} at {at}: shout {number} of {other}" for other, number in missed]
         if missed and len(shouts) <= HIGH_EVENTS_KEPT:
             found.problems.append(f"{match.id} {player.user}: {len(missed)} HIGH events were not heard")
-    for one in match.everyone:
+    for one in [*match.everyone, *match.visitors]:
         books, who = one.books, f"{match.id} {one.user}"
         found.problems += [f"{who}: {error}" for error in books.errors]
         if books.went_back:
@@ -176,8 +203,36 @@ def _check_books(match: Match, found: Findings) -> None:
             found.problems.append(f"{who}: saw {books.forks} positions with two states")
         if twice := [shout for shout, n in books.shouts.items() if n > 1]:
             found.problems.append(f"{who}: HIGH events heard twice: {twice}")
-    if leaves := match.players[0].room.state.leaves:
-        found.problems.append(f"{match.id}: {leaves} seats were given up")
+
+
+async def _check_seats(match: Match, found: Findings) -> None:
+    """Players are in their seats. Visitors are not: who vanished has one that is held, who left has none.
+
+    A server that is killed may not hear a goodbye: then the seat is held, too, and its time runs out.
+    """
+    first = match.players[0].room
+    due = [visitor for visitor in match.visitors if not visitor.over]
+
+    async def differ() -> str | None:
+        told, seats = to_plain(first.state)["seats"], await first.action("roll")
+        if told != seats:
+            return f"hooks told of seats {told}, there are {seats}"
+        expected = {player.user: True for player in match.players}
+        expected |= {one.user: False for one in due if not one.leaves or one.user in seats}
+        return None if seats == expected else f"the seats are {seats}, not {expected}"
+
+    if problem := await _until_none(differ):
+        found.problems.append(f"{match.id}: {problem}")
+    for visitor in due:
+        visitor.over = visitor.user not in first.state.seats
+        found.left += visitor.over
+        found.leaves_lost += visitor.leaves and not visitor.over
+    leaves = to_plain(first.state)["leaves"]
+    # Who did nothing that was acknowledged may have come and gone in what was lost with an owner.
+    certain = {one.user: "left" for one in due if one.over and one.books.acknowledged}
+    possible = {one.user: "left" for one in due if one.over}
+    if not certain.items() <= leaves.items() <= possible.items():
+        found.problems.append(f"{match.id}: seats were given up: {leaves}, not {possible}")
 
 
 async def _check_owner(fleet: Fleet, match: Match, found: Findings) -> None:
@@ -233,16 +288,15 @@ async def _check_nodes(fleet: Fleet, count: int, found: Findings) -> None:
 async def _begin_anew(matches: list[Match]) -> None:
     for match in matches:
         async with asyncio.timeout(SETTLE_SECONDS):
-            for player in match.players:
-                await player.room.action("begin_anew")
+            await match.players[0].room.action("begin_anew")
             await match.players[0].room.action("hold_still", False)
         match.history.clear()
-        for player in match.players:
+        for player in [*match.players, *match.visitors]:
             books = player.books
             books.sent.clear()
             books.acknowledged.clear()
             books.shouted.clear()
-        for one in match.everyone:
+        for one in [*match.everyone, *match.visitors]:
             one.books.shouts.clear()
 
 

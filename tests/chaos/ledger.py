@@ -24,16 +24,29 @@ class Book(Game):
     seat_hold_seconds = 3600
 
     bags: Map[str, Bag]
+    seats: Map[str, bool]
+    """Is the player connected? As the hooks told it."""
+    leaves: Map[str, str]
+    """Why seats were given up since the last reckoning."""
     puts: int = 0
     ticks: int = 0
-    leaves: int = 0
     still: bool = False
 
     def on_join(self, player: Player) -> None:
-        self.bags[player.id] = Bag(owner=player, rows=[])
+        if player.id not in self.bags:
+            self.bags[player.id] = Bag(owner=player, rows=[])
+        self.seats[player.id] = True
+
+    def on_disconnect(self, player: Player) -> None:
+        self.seats[player.id] = False
+
+    def on_reconnect(self, player: Player) -> None:
+        self.seats[player.id] = True
 
     def on_leave(self, player: Player, reason: str) -> None:
-        self.leaves += 1
+        del self.seats[player.id]
+        if reason != "refused":  # a join that came late, after its player had turned away
+            self.leaves[player.id] = reason
 
     def on_tick(self, dt: float) -> None:
         if not self.still:
@@ -60,9 +73,19 @@ class Book(Game):
         self.still = still
 
     @action(priority=Priority.HIGH)
+    def roll(self, player: Player) -> dict[str, bool]:
+        """Who has a seat and who of them is connected, as the server has it."""
+        return {one.id: one.connected for one in self.players.values()}
+
+    @action(priority=Priority.HIGH)
     def begin_anew(self, player: Player) -> None:
         """The rows so far are reckoned with: the state stays small."""
-        self.bags[player.id].rows.clear()
+        for id, bag in list(self.bags.items()):
+            if id in self.players:
+                bag.rows.clear()
+            else:
+                del self.bags[id]
+        self.leaves.clear()
 
 
 class Ledger(Book):

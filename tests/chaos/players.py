@@ -8,11 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
 from gameserver.access import Role, issue_token
-from gameserver.client import Client, ReconnectPolicy, Room
+from gameserver.client import Client, ConnectionClosed, ReconnectPolicy, Room
 from gameserver.client.address import Address
 from gameserver.client.link import Link
 from gameserver.config import DEVELOPMENT_SECRET
@@ -55,6 +56,13 @@ class Balanced(Client):
             self.drops.append(self.at.name)
         super()._lost(link, error, reconnect)
 
+    async def vanish(self) -> None:
+        """Gone like a process that is killed: the sockets are closed, and nothing is said."""
+        self._ended = ConnectionClosed()
+        assert self._http is not None
+        await self._http.close()
+        await self.close()
+
     def _received(self, link: Link, data: bytes) -> None:
         # The SDK sends such actions again and says nothing: only here it can be seen.
         self.unknown += data.count(OUTCOME_UNKNOWN)
@@ -96,9 +104,10 @@ class Watcher:
             DEVELOPMENT_SECRET, user, Role.PLAYER, name=user, now=time.time(), ttl_seconds=TOKEN_SECONDS
         )
         self.user = user
-        self.client = Balanced(
-            nodes, fleet, token=token, timeout_seconds=CONNECT_SECONDS, reconnect=IMPATIENT, direct=direct
+        self._make_client = partial(
+            Balanced, fleet=fleet, token=token, timeout_seconds=CONNECT_SECONDS, reconnect=IMPATIENT, direct=direct
         )
+        self.client = self._make_client(nodes)
         self.books = Books()
         self.pause_seconds = 0.0
         """The longest time without a change in the match, since `watch_anew`."""
@@ -123,11 +132,14 @@ class Watcher:
         room.on_change(self._changed)
         room.on_disconnect(self._disconnected)
         room.on_reconnect(self._reconnected)
-        room.on_close(lambda reason: self.books.errors.append(f"room closed: {reason.code}: {reason.message}"))
-        room.on_error(lambda name, error: self.books.errors.append(f"{name}: {error.code}: {error.message}"))
+        room.on_close(lambda reason: self._note(f"room closed: {reason.code}: {reason.message}"))
+        room.on_error(lambda name, error: self._note(f"{name}: {error.code}: {error.message}"))
 
     async def close(self) -> None:
         await self.client.close()
+
+    def _note(self, error: str) -> None:
+        self.books.errors.append(error)
 
     def watch_anew(self) -> None:
         """Measure from now on."""
@@ -181,6 +193,7 @@ class Player(Watcher):
         self.wait_seconds = 0.0
         """The longest time that an acknowledgement took, since `watch_anew`."""
         self.all_shouts: list[int] = []
+        self.all_shouts_acknowledged: list[int] = []
         self._random = random
         self._interval_seconds = interval_seconds
         self._number = 0
@@ -196,10 +209,15 @@ class Player(Watcher):
         self._task = asyncio.create_task(self._act_always(), name=f"player {self.user}")
 
     async def close(self) -> None:
-        for task in [*self.under_way, *([self._task] if self._task is not None else [])]:
-            task.cancel()
-        await asyncio.gather(*self.under_way, return_exceptions=True)
+        await self.stop_acting()
         await super().close()
+
+    async def stop_acting(self) -> None:
+        """What is under way has no outcome, as far as this player knows."""
+        tasks = [*self.under_way, *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def watch_anew(self) -> None:
         super().watch_anew()
@@ -222,7 +240,7 @@ class Player(Watcher):
         try:
             self.room.send("put", number)
         except GameServerError as error:
-            self.books.errors.append(f"send: {error.code}: {error.message}")
+            self._note(f"send: {error.code}: {error.message}")
             return
         self._number = number
         self.books.sent.append(number)
@@ -243,13 +261,15 @@ class Player(Watcher):
         try:
             answer = await self.room.action(name, number)
         except GameServerError as error:
-            self.books.errors.append(f"{name}: {error.code}: {error.message}")
+            self._note(f"{name}: {error.code}: {error.message}")
             return
         if answer != number:
-            self.books.errors.append(f"{name}: {number} was answered with {answer}")
+            self._note(f"{name}: {number} was answered with {answer}")
             return
         now = time.monotonic()
         self.books.acknowledged.add(number)
+        if name == "shout":
+            self.all_shouts_acknowledged.append(number)
         self.wait_seconds = max(self.wait_seconds, now - started)
         if self.acked_at is None and self.epoch_at is not None:
             self.acked_at = now

@@ -58,6 +58,7 @@ class Report:
             ("sockets dropped: at victims, and on the way back", self.dropped_at_victims),
             ("match out of reach, socket kept: there, at victims", _two(self)),
             ("resumed with a full state", self.not_recovered),
+            ("visitors: left; left and not heard, seat held", f"{found.left}; {found.leaves_lost}"),
             ("HIGH events not heard by a player", len(found.unheard)),
             ("effects: records expected, missing, twice", _three(self)),
             ("takeover, first frame: p50 / max, s", _spread(self.takeovers)),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from pymongo import MongoClient
 
@@ -16,8 +17,10 @@ from tests.chaos.faults import Fault, Struck, continue_all, strike
 from tests.chaos.fleet import Fleet
 from tests.chaos.players import Player, Watcher
 from tests.chaos.report import Report
+from tests.chaos.visitors import Visitor
 
 CALM_SECONDS = 0.5
+VISITORS_LEAVE = 0.5  # so many of them; the others vanish
 LAG_PROBE_SECONDS = 0.05
 RECORDS_SECONDS = 15.0
 GAMES = ("ledger", "strict_ledger")
@@ -93,7 +96,8 @@ class Chaos:
         continue_all(self.fleet)
         if self._lag is not None:
             self._lag.cancel()
-        await asyncio.gather(*(one.close() for one in self.everyone), return_exceptions=True)
+        visitors = [visitor for match in self.matches for visitor in match.visitors]
+        await asyncio.gather(*(one.close() for one in [*self.everyone, *visitors]), return_exceptions=True)
         await self.fleet.end()
 
     async def round(self, fault: Fault) -> bool:
@@ -106,8 +110,10 @@ class Chaos:
         match = self.matches[fault.match % len(self.matches)]
         struck = Struck(fault)
         owners = {match.id: (await self.fleet.owner(match.id)).name for match in self.matches}
+        visits = [asyncio.create_task(visit) for match in self.matches for visit in self._visits(match)]
         try:
             await strike(self.fleet, match.id, fault, struck)
+            await asyncio.gather(*visits)
             await asyncio.sleep(CALM_SECONDS)
             found = await reckon(self.fleet, self.matches)
         except AssertionError as failure:  # a process that did not start or stop as it should
@@ -116,6 +122,17 @@ class Chaos:
         self.report.found.add(found)
         self._note(struck, owners, before)
         return self.report.good
+
+    def _visits(self, match: Match) -> Iterator[Coroutine[Any, Any, None]]:
+        """Somebody new comes; who has a seat from before comes back, and leaves."""
+        for visitor in match.visitors:
+            if not visitor.over:
+                yield visitor.visit(match.id, match.history, leaves=True)
+        random = Random(self._random.getrandbits(32))
+        user = f"{match.players[0].user}v{len(match.visitors)}"
+        visitor = Visitor(user, random.sample(self.fleet.nodes, len(self.fleet.nodes)), self.fleet, random, 1 / 8)
+        match.visitors.append(visitor)
+        yield visitor.visit(match.id, match.history, leaves=random.random() < VISITORS_LEAVE)
 
     def _note(self, struck: Struck, owners: dict[str, str], before: dict[Watcher, Before]) -> None:
         report, kind = self.report, struck.fault.kind
@@ -141,7 +158,9 @@ class Chaos:
 
     async def check_effects(self) -> None:
         """Every HIGH action asked for one record: it is in MongoDB, once."""
-        expected = Counter((player.user, number) for player in self.players for number in player.all_shouts)
+        acting = [*self.players, *(visitor for match in self.matches for visitor in match.visitors)]
+        asked = Counter((player.user, number) for player in acting for number in player.all_shouts)
+        expected = Counter((player.user, number) for player in acting for number in player.all_shouts_acknowledged)
         url, ids = self.fleet.stores.mongo_url, [match.id for match in self.matches]
         deadline = time.monotonic() + RECORDS_SECONDS
         while True:
@@ -151,7 +170,7 @@ class Chaos:
             await asyncio.sleep(0.2)
         self.report.effects = expected.total()
         self.report.effects_missing = (expected - stored).total()
-        self.report.effects_twice = (stored - expected).total()
+        self.report.effects_twice = (stored - asked).total()
 
     async def _probe_lag(self) -> None:
         while True:

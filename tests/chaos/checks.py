@@ -208,7 +208,8 @@ def _check_books(match: Match, found: Findings) -> None:
 async def _check_seats(match: Match, found: Findings) -> None:
     """Players are in their seats. Visitors are not: who vanished has one that is held, who left has none.
 
-    A server that is killed may not hear a goodbye: then the seat is held, too, and its time runs out.
+    A server that is killed may not hear a goodbye: then the seat is held, too, and its time runs out. And who did nothing
+    that was acknowledged may have come and gone in what was lost with an owner.
     """
     first = match.players[0].room
     due = [visitor for visitor in match.visitors if not visitor.over]
@@ -218,19 +219,19 @@ async def _check_seats(match: Match, found: Findings) -> None:
         if told != seats:
             return f"hooks told of seats {told}, there are {seats}"
         expected = {player.user: True for player in match.players}
-        expected |= {one.user: False for one in due if not one.leaves or one.user in seats}
+        sure = {one.user for one in due if one.books.acknowledged and not one.leaves}
+        expected |= {one.user: False for one in due if one.user in sure | seats.keys()}
         return None if seats == expected else f"the seats are {seats}, not {expected}"
 
     if problem := await _until_none(differ):
         found.problems.append(f"{match.id}: {problem}")
     for visitor in due:
         visitor.over = visitor.user not in first.state.seats
-        found.left += visitor.over
+        found.left += visitor.over and visitor.leaves
         found.leaves_lost += visitor.leaves and not visitor.over
     leaves = to_plain(first.state)["leaves"]
-    # Who did nothing that was acknowledged may have come and gone in what was lost with an owner.
-    certain = {one.user: "left" for one in due if one.over and one.books.acknowledged}
-    possible = {one.user: "left" for one in due if one.over}
+    possible = {one.user: "left" for one in due if one.over and one.leaves}
+    certain = {one.user: "left" for one in due if one.over and one.leaves and one.books.acknowledged}
     if not certain.items() <= leaves.items() <= possible.items():
         found.problems.append(f"{match.id}: seats were given up: {leaves}, not {possible}")
 

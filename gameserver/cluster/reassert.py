@@ -139,11 +139,12 @@ class Reassertion:
         refused = self._refused & left
         self._suspected -= left
         self._refused -= left
+        held = self._host.holdings()  # before the store is asked: matches go on, and its answer knows nothing of that
         try:
             found = await self._store.find(match_ids)
             outcomes = await asyncio.gather(
                 *(
-                    self._settle(match_id, owned, refused=match_id in refused)
+                    self._settle(match_id, held.get(match_id), owned, refused=match_id in refused)
                     for match_id, owned in zip(match_ids, found, strict=True)
                 ),
                 return_exceptions=True,
@@ -160,12 +161,14 @@ class Reassertion:
             self._suspected |= left
             self._refused |= refused & left
 
-    async def _settle(self, match_id: str, owned: OwnedMatch | None, *, refused: bool) -> None:
-        holding = self._host.holdings().get(match_id)
+    async def _settle(
+        self, match_id: str, holding: Holding | None, owned: OwnedMatch | None, *, refused: bool
+    ) -> None:
         if holding is None:
             return
         token = holding.token
-        if owned is not None and owned.epoch > token.epoch:
+        # A later epoch of our own may be that of an earlier try, whose answer was lost: the store knows.
+        if owned is not None and owned.epoch > token.epoch and owned.node != token.node:
             self._fenced(match_id)
             return
         ours = owned is not None and (owned.node, owned.epoch) == (token.node, token.epoch)

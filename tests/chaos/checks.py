@@ -208,8 +208,8 @@ def _check_books(match: Match, found: Findings) -> None:
 async def _check_seats(match: Match, found: Findings) -> None:
     """Players are in their seats. Visitors are not: who vanished has one that is held, who left has none.
 
-    A server that is killed may not hear a goodbye: then the seat is held, too, and its time runs out. And who did nothing
-    that was acknowledged may have come and gone in what was lost with an owner.
+    A server that is killed may not hear a goodbye: then the seat is held, too, and its time runs out. And who did
+    nothing that was acknowledged may have come and gone in what was lost with an owner.
     """
     first = match.players[0].room
     due = [visitor for visitor in match.visitors if not visitor.over]

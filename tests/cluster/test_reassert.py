@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+import pytest
+
 from gameserver.cluster.reassert import Copy, Holding, Reassertion
 from gameserver.metrics import Metrics
-from gameserver.storage import SnapshotMeta, Token, encode_snapshot
+from gameserver.storage import Append, SnapshotMeta, StoreUnavailable, Token, encode_snapshot
 from tests.simulation.memory_journal import MemoryJournal, MemoryServer
 
 META = SnapshotMeta("arena", 1, 5, 1)
@@ -26,13 +28,29 @@ class Slow:
         await self.open.wait()
 
 
+class Lossy:
+    """A way to the store on which one answer is lost."""
+
+    def __init__(self, lost: int) -> None:
+        self.until_lost = lost
+
+    async def request(self) -> None:
+        """It gets there."""
+
+    async def reply(self) -> None:
+        self.until_lost -= 1
+        if self.until_lost == 0:
+            raise StoreUnavailable
+
+
 class OneMatch:
     def __init__(self, token: Token) -> None:
         self.token = token
+        self.stored = 5
         self.given: list[Token] = []
 
     def holdings(self) -> Mapping[str, Holding]:
-        return {"m1": Holding(self.token, 5)}
+        return {"m1": Holding(self.token, self.stored)}
 
     def copy(self, match_id: str) -> Copy | None:
         return Copy(META, encode_snapshot({}))
@@ -58,3 +76,36 @@ async def test_what_is_refused_while_its_match_is_looked_at_is_looked_at_again()
     way.open.set()
     await looking
     assert [given.epoch for given in host.given] == [2]
+
+
+async def test_what_the_store_got_while_it_was_asked_is_not_missing() -> None:
+    """Its answer is older than what the match has written since."""
+    server = MemoryServer(asyncio.get_running_loop().time)
+    token = await MemoryJournal(server).create("m1", "a", meta=META, snapshot=encode_snapshot({}))
+    way = Slow()
+    host = OneMatch(token)
+    reassertion = Reassertion(MemoryJournal(server, way), lambda: True, host, Metrics())
+    reassertion.look_at_all()
+    looking = asyncio.create_task(reassertion.look())
+    await asyncio.sleep(0)
+    await MemoryJournal(server).append([Append(token, 5, 6, b"more")])
+    host.stored = 6
+    way.open.set()
+    await looking
+    assert not host.given
+
+
+async def test_a_match_is_not_lost_with_the_answer_to_its_being_put_back() -> None:
+    """The store has the next epoch already, and it is ours."""
+    server = MemoryServer(asyncio.get_running_loop().time)
+    token = await MemoryJournal(server).create("m1", "a", meta=META, snapshot=encode_snapshot({}))
+    host = OneMatch(token)
+    asked_and_put_back = 2
+    reassertion = Reassertion(MemoryJournal(server, Lossy(asked_and_put_back)), lambda: True, host, Metrics())
+    server.wipe()
+    reassertion.refused("m1")
+    with pytest.raises(StoreUnavailable):
+        await reassertion.look()
+    assert server.get("m1") is not None
+    await reassertion.look()
+    assert [given.node for given in host.given] == ["a"]

@@ -80,6 +80,8 @@ class _Entry:
     since: float = 0.0
     """When the oldest record that is not stored came."""
     flying: Append | None = None
+    aloft: list[bytes] = field(default_factory=list)
+    """The records of `flying`."""
     journaled: bool = True
     """False: only snapshots of it are written."""
     refused: bool = False
@@ -164,11 +166,15 @@ class JournalWriter:
         if entry is None:
             return
         entry.token, entry.stored = token, version
-        entry.flying, entry.refused, entry.bytes_since_snapshot = None, False, 0
+        # What was under way under the token before is refused, though a part of it may be later than this version.
+        records = entry.aloft + entry.records
         later = max(0, entry.last - version)  # each record is one version
-        entry.records = entry.records[len(entry.records) - later :]
+        entry.records = records[len(records) - later :]
+        entry.flying, entry.aloft = None, []
+        entry.refused, entry.bytes_since_snapshot = False, 0
         entry.since = self._clock.now()
         self._settled(entry)
+        self._wake.set()
 
     def token(self, match_id: str) -> Token | None:
         """The token under which a match is written; None before its creation was answered, or if it is not here."""
@@ -333,7 +339,7 @@ class JournalWriter:
         if entry.flying is None and entry.records and entry.token is not None:
             payload = encode_records(entry.records)
             entry.flying = Append(entry.token, entry.stored, entry.last, payload, connected=entry.match.connected)
-            entry.records = []
+            entry.aloft, entry.records = entry.records, []
         entry.urgent = False
 
     async def _until_answered(self, batch: list[Append]) -> list[Outcome]:
@@ -380,7 +386,7 @@ class JournalWriter:
             log.error("journal_refused", match=entry.match.match_id, outcome=outcome.value, version=append.version)
             self._refuse(entry)
             return
-        entry.flying = None
+        entry.flying, entry.aloft = None, []
         entry.stored = append.version
         entry.bytes_since_snapshot += len(append.payload)
         entry.since = self._clock.now()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 
+from gameserver.cluster import LoopClock
+from gameserver.cluster.journal import JournalPolicy, JournalWriter
 from gameserver.cluster.reassert import Copy, Holding, Reassertion
+from gameserver.match import decode_records
 from gameserver.metrics import Metrics
 from gameserver.storage import Append, SnapshotMeta, StoreUnavailable, Token, encode_snapshot
 from tests.simulation.memory_journal import MemoryJournal, MemoryServer
@@ -109,3 +113,44 @@ async def test_a_match_is_not_lost_with_the_answer_to_its_being_put_back() -> No
     assert server.get("m1") is not None
     await reassertion.look()
     assert [given.node for given in host.given] == ["a"]
+
+
+class Journaled:
+    """A match, as far as the writer needs one."""
+
+    match_id = "m1"
+    connected = 0
+
+    def fenced(self) -> None:
+        raise AssertionError("it is ours")
+
+    def overdue(self, version: int) -> None:
+        """It may take as long as it likes."""
+
+    def stand_still(self) -> None:
+        """See `overdue`."""
+
+    def go_on(self) -> None:
+        """See `overdue`."""
+
+
+async def test_what_is_under_way_while_its_match_is_put_back_is_written_after_that() -> None:
+    """It was committed after the copy that was put back, and refused, because the store knew the old token no more."""
+    server = MemoryServer(asyncio.get_running_loop().time)
+    store, way = MemoryJournal(server), Slow()
+    token = await store.create("m1", "a", meta=META, snapshot=encode_snapshot({}))
+    match = Journaled()
+    writer = JournalWriter(MemoryJournal(server, way), LoopClock(), JournalPolicy(interval_seconds=0.0))
+    writer.start()
+    writer.adopt(match, token, 5)
+    writer.commit("m1", 6, msgspec.msgpack.encode([6]), urgent=True)
+    await asyncio.sleep(0.01)  # it is under way
+    server.wipe()
+    back = await store.reassert(token, meta=META, snapshot=encode_snapshot({}))
+    writer.reasserted(back, 5)
+    writer.commit("m1", 7, msgspec.msgpack.encode([7]), urgent=True)
+    way.open.set()
+    await writer.settle("m1", 7)
+    recovered = await store.recover("m1")
+    assert [record[0] for entry in recovered.entries for record in decode_records(entry.payload)] == [6, 7]
+    assert await writer.stop(1.0)

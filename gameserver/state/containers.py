@@ -17,13 +17,11 @@ from gameserver.state.node import (
     INT_MIN,
     MISSING,
     NODE_SLOTS,
-    AudienceChange,
     LogEntry,
     Node,
     Where,
     audience_name,
     init_slots,
-    put,
     set_audience,
 )
 
@@ -179,9 +177,7 @@ class Map(dict[K, V], _Container, Generic[K, V]):
 
     def _undo(self, entry: LogEntry) -> None:
         key, old = entry[1], entry[2]
-        if isinstance(key, AudienceChange):
-            put(self, key.slot, old)
-        elif old is MISSING:
+        if old is MISSING:
             dict.__delitem__(self, key)
             del self._order[key]
         elif key in self:
@@ -382,10 +378,7 @@ class List(_Container, MutableSequence[V], Generic[V]):
     # --- what the tree asks ---
     def _undo(self, entry: LogEntry) -> None:
         start, removed = entry[1], entry[2]
-        if isinstance(start, AudienceChange):
-            put(self, start.slot, removed)
-        else:
-            self._items[start : start + len(entry[3])] = removed
+        self._items[start : start + len(entry[3])] = removed
 
     def _children(self) -> list[tuple[Node, Where]]:
         return [(value, None) for value in self._items if isinstance(value, Node)]

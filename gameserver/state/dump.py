@@ -62,9 +62,7 @@ def load(tree: Tree, dumped: dict[str, Any], journal: Iterable[list[Any]]) -> No
         for op in ops:
             loader.apply(op)
     loader.enter(tree.root, dumped["root"][0])
-    tree.log.clear()
-    tree.new_classes.clear()
-    tree.flushed_id = tree.next_id - 1
+    tree.note_flushed()
 
 
 def _find_class(tree: Tree, name: str) -> type[Entity] | None:

@@ -19,7 +19,6 @@ from gameserver.state.node import (
     MISSING,
     NODE_SLOTS,
     OWNER,
-    AudienceChange,
     LogEntry,
     Node,
     Where,
@@ -89,8 +88,8 @@ class Field:
         self.visibility = spec.visibility
         self.default = spec.default
         self.type = type_
-        # The one class whose values are stored without another look. Integers have a range.
-        self.exact = type_.scalar if type_.scalar in (float, bool, bytes) and not type_.choices else None
+        # The one class whose values are stored without another look (but for the range of integers).
+        self.exact = type_.scalar if type_.scalar in (float, int, bool, bytes) and not type_.choices else None
         self.nodes = type_.nodes
         self.public = self.visibility is Visibility.PUBLIC
         self.owned = self.visibility is Visibility.OWNER
@@ -181,10 +180,12 @@ class Entity(Node):
     who sees the entity at all.
     """
 
-    __slots__ = (*NODE_SLOTS, "_owner", "__dict__", "__weakref__")
+    __slots__ = (*NODE_SLOTS, "_flushed", "_owner", "_values", "__dict__", "__weakref__")
 
     if TYPE_CHECKING:
         _owner: str | None
+        _values: dict[str, Any]  # its `__dict__`, found in half the time: the fields by name
+        _flushed: list[Any]  # the fields in order, as they were at the last flush
 
     _fields: ClassVar[dict[str, Field]] = {}
     _specs: ClassVar[dict[str, FieldSpec]] = {}
@@ -210,9 +211,10 @@ class Entity(Node):
         init_slots(self)
         put(self, "_owner", player_id(owner))
         put(self, "_audience", audience_name(audience))
-        for name, field in fields.items():
-            if name not in values:
-                put(self, name, field.make_default())
+        held = {name: field.make_default() for name, field in fields.items() if name not in values}
+        put(self, "__dict__", held)
+        put(self, "_values", held)
+        put(self, "_flushed", [])
         for name, value in values.items():
             setattr(self, name, value)
 
@@ -258,8 +260,12 @@ class Entity(Node):
         return f"{type(self).__name__}({values})"
 
     def _undo(self, entry: LogEntry) -> None:
-        where = entry[1]
-        put(self, where.slot if isinstance(where, AudienceChange) else where.name, entry[2])
+        self._values[entry[1].name] = entry[2]
+
+    def _remember(self) -> None:
+        """What it holds is flushed."""
+        values = self._values
+        self._flushed[:] = [values[name] for name in self._fields]
 
     def _children(self) -> list[tuple[Node, Where]]:
         found: list[tuple[Node, Where]] = []
@@ -271,22 +277,25 @@ class Entity(Node):
 
 def _make_setter(fields: dict[str, Field]) -> Callable[[Entity, str, Any], None]:
     """`__setattr__` of one class, with its fields at hand: what games do most, and what each write costs."""
+    known = {name: (field.exact, field) for name, field in fields.items()}
 
     def set_field(self: Entity, name: str, value: Any) -> None:
         try:
-            field = fields[name]
+            exact, field = known[name]
         except KeyError:
             _set_undeclared(self, name, value)
             return
-        if value.__class__ is not field.exact:
+        kind = value.__class__
+        if kind is not exact or (kind is int and not INT_MIN <= value <= INT_MAX):
             value = field.checked(self, value)
+        values = self._values
         log = self._log
         if log is not None:
-            old = getattr(self, name)
+            old = values[name]
             log.append((self, field, old))
             if field.nodes and (isinstance(old, Node) or isinstance(value, Node)):
                 self._tree.relink = True  # type: ignore[union-attr]
-        put(self, name, value)
+        values[name] = value
 
     return set_field
 

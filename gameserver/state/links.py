@@ -39,11 +39,11 @@ def _moves(tree: Tree, start: int) -> tuple[list[Held], list[Held], list[Node]]:
     seen: set[tuple[int, Where]] = set()
     for entry in tree.log[start:]:
         node, where = entry[0], entry[1]
+        if isinstance(node, AudienceChange):
+            reaudienced.append(where)
         if not isinstance(node, Node):
             continue
-        if isinstance(where, AudienceChange):
-            reaudienced.append(node)
-        elif isinstance(node, List):
+        if isinstance(node, List):
             lost += [(child, node, None) for child in entry[2] if isinstance(child, Node)]
             gained += [(child, node, None) for child in entry[3] if isinstance(child, Node)]
         elif isinstance(where, Field) and not where.nodes:
@@ -117,9 +117,11 @@ def enter(tree: Tree, node: Node) -> None:
     """Starts recording a node's changes."""
     put(node, "_tree", tree)
     put(node, "_log", tree.log)
-    if isinstance(node, Entity) and type(node) not in tree.classes:
-        tree.classes.append(type(node))
-        tree.new_classes.append(type(node))
+    if isinstance(node, Entity):
+        tree.new_entities.append(node)
+        if type(node) not in tree.classes:
+            tree.classes.append(type(node))
+            tree.new_classes.append(type(node))
 
 
 def _forget(node: Node) -> None:

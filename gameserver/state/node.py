@@ -1,7 +1,7 @@
 """What every part of the tree is: a node, and what may be stored in one.
 
 Writes are recorded in one log, the tree's: `(node, where, old, …)`. The same entries undo a failed transaction (read
-backwards) and tell the flush what changed and what was there before (read forwards): there are no dirty flags.
+backwards) and tell the flush what changed (read forwards): there are no dirty flags.
 A node that is not in a tree has no log and records nothing.
 """
 
@@ -44,10 +44,13 @@ MISSING: Final = Missing()
 
 
 class AudienceChange:
-    """Marks a log entry about a node's own audience or owner rather than one of its values."""
+    """Stands first in log entries about a node's own audience or owner: `(which, node, old)`."""
 
     def __init__(self, slot: str) -> None:
         self.slot = slot
+
+    def _undo(self, entry: LogEntry) -> None:
+        put(entry[1], self.slot, entry[2])
 
 
 AUDIENCE: Final = AudienceChange("_audience")
@@ -114,6 +117,6 @@ def set_audience(node: Node, marker: AudienceChange, value: str | None) -> None:
     if node._log is not None and node._tree is not None:
         if node is node._tree.root:
             raise StateError("the game itself is for everyone: give audiences to the entities and containers in it")
-        node._log.append((node, marker, old))
+        node._log.append((marker, node, old))
         node._tree.relink = True
     put(node, marker.slot, value)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from gameserver.state.changes import Changes, Splice
+from gameserver.state.collect import collector_of
 from gameserver.state.containers import List, Map
 from gameserver.state.entity import Entity, Field, Visibility
 from gameserver.state.journal import journal_ops, journal_value
@@ -24,17 +25,14 @@ from gameserver.state.literal import (
     key_of,
     node_literal,
     position,
-    quantize,
     same,
 )
-from gameserver.state.node import EVERYONE, INT_MAX, INT_MIN, MISSING, Node, Scope, Where
+from gameserver.state.node import EVERYONE, MISSING, Node, Scope, Where
 from gameserver.state.transitions import Transitions, depth_of
 
 if TYPE_CHECKING:
     from gameserver.state.tree import Tree
 
-STEPS_ADDED_TO_MAX: Final = 2**40
-"""Smaller counts of steps may be added to: receivers find the count again in the number that they made of it."""
 EMPTY_OPS: Final = b"\x90"
 """An encoded empty array of operations."""
 
@@ -145,46 +143,37 @@ class PatchEncoder:
         return found
 
     def _entities(self) -> list[list[Any]]:
-        """Changed fields, in one walk for clients and for the journal: what it gets are the exact values, and all.
-
-        This is what nearly all ticks consist of, so `same` is written out for values that are no nodes.
-        """
+        """Changed fields, in one walk for clients and for the journal: what it gets are the exact values, and all."""
         rows: list[list[Any]] = []
-        for entity, fields in self.changes.entities.values():
-            op: list[Any] = [entity._id]
-            row: list[Any] = [entity._id]
-            for f, old in fields.items():
-                new = getattr(entity, f.name)
-                if new is old:
-                    continue
-                if f.nodes and (isinstance(new, Node) or isinstance(old, Node)):
-                    row += (f.number, journal_value(self.tree, new))
-                    self._node_field(entity, f, old, new)
-                    continue
-                if (old == new or new != new) and same(old, new):
-                    continue
-                row.append(f.number)
-                row.append(new)
-                key = f.number
-                if f.step is not None:
-                    change = steps(f, f.step, old, new)
-                    if change is None:
-                        continue
-                    key, new = change
-                if f.public:
-                    op.append(key)
-                    op.append(new)
-                elif f.owned and (scope := self.tree.slot_scope(entity, f)) is not None:
-                    self.segment(scope).set(entity._id, key, new)
+        changed = self.segments[EVERYONE].changed
+        cls: Any = None
+        collect: Any = None
+        for node_id, entity in self.changes.entities.items():
+            if type(entity) is not cls:
+                cls = type(entity)
+                collect = collector_of(cls)
+            op: list[Any] = [node_id]
+            row: list[Any] = [node_id]
+            collect(self, entity, entity._values, entity._flushed, op, row)
             if len(row) > 1:
                 rows.append(row)
-            scope = entity._scope
-            if len(op) > 1 and scope is not None:
-                self.segment(scope).add(op)
+            if len(op) > 1:
+                scope = entity._scope
+                if scope is EVERYONE and node_id not in changed:
+                    changed[node_id] = op
+                elif scope is not None:
+                    self.segment(scope).add(op)
         return rows
 
-    def _node_field(self, entity: Entity, f: Field, old: Any, new: Any) -> None:
+    def owned(self, entity: Entity, f: Field, key: int, value: Any) -> None:
+        """A field for the owner alone has a new value."""
+        scope = self.tree.slot_scope(entity, f)
+        if scope is not None:
+            self.segment(scope).set(entity._id, key, value)
+
+    def node_field(self, entity: Entity, f: Field, old: Any, new: Any, row: list[Any]) -> None:
         """A field that holds or held a node."""
+        row += (f.number, journal_value(self.tree, new))
         if f.visibility is not Visibility.SERVER:
             self._slot(entity, f, f.number, old, new)
 
@@ -310,24 +299,6 @@ class PatchEncoder:
                 receivers = self.receivers_before(scope)
                 if receivers:
                     self.personal.setdefault((0, receivers), []).append(node_id)
-
-
-def steps(f: Field, step: float, old: Any, new: Any) -> tuple[int, Any] | None:
-    """Key and value of a quantized field that changed; None if not by a step.
-
-    Far from zero it is shorter to say how far it went (the key tells) than where that led. Not for fields of owners:
-    a new owner gets the value in the same version, and would add to that.
-    """
-    try:
-        was, now = round(old / step), round(new / step)
-    except (ValueError, OverflowError, TypeError):
-        was, now = quantize(old, step), quantize(new, step)
-        return None if same(was, now) else (f.number, now)
-    if was == now:
-        return None if INT_MIN <= now <= INT_MAX else (f.number, new)
-    if -128 <= now - was <= 127 and 255 < abs(now) < STEPS_ADDED_TO_MAX and f.public:
-        return -1 - f.number, now - was
-    return f.number, now if INT_MIN <= now <= INT_MAX else new
 
 
 class Segment:

@@ -41,8 +41,7 @@ class Tree:
         put(root, "_id", self._take_id())
         links.enter(self, root)
         links.settle_new(self, [(child, root, where) for child, where in root._children()])
-        self.new_classes.clear()
-        self.flushed_id = self.next_id - 1
+        self.note_flushed()
 
     def _set_up(self, root: Entity) -> None:
         self.root = root
@@ -52,6 +51,7 @@ class Tree:
         self._groups = {"spectators": Group("spectators", self.log, (SPECTATORS,))}
         self.classes: list[type[Entity]] = entity_classes(type(root))
         self.new_classes: list[type[Entity]] = []
+        self.new_entities: list[Entity] = []  # taken in since the last flush
         self.next_id = 1
         self.flushed_id = 0  # ids up to this one were known at the last flush
         self.rescoped: dict[int, tuple[Node, Scope | None]] = {}  # nodes with the scope they had at the last flush
@@ -177,15 +177,35 @@ class Tree:
             return patch.EMPTY_PATCH
         if self.relink:
             self._settle()
-        made = patch.encode_patch(self, journal=journal)
+        try:
+            made = patch.encode_patch(self, journal=journal)
+        except BaseException:
+            self._unflush()
+            raise
+        self.note_flushed()
+        return made
+
+    def note_flushed(self) -> None:
+        """What there is now is what the next flush starts from."""
         self.log.clear()
-        self.rescoped.clear()
-        self.gone.clear()
-        self.moved.clear()
-        self.new_classes.clear()
         self._settled = 0
         self.flushed_id = self.next_id - 1
-        return made
+        if self.new_entities:
+            for entity in self.new_entities:
+                entity._remember()
+            self.new_entities.clear()
+            self.new_classes.clear()
+        if self.rescoped or self.gone or self.moved:
+            self.rescoped.clear()
+            self.gone.clear()
+            self.moved.clear()
+
+    def _unflush(self) -> None:
+        """Nothing of a flush that failed went out: the next one has it all."""
+        for entry in reversed(self.log):
+            entity = entry[0]
+            if isinstance(entity, Entity) and entity._flushed:
+                entity._flushed[entry[1].number] = entry[2]
 
     def full_state(self, viewer: str) -> bytes:
         """The root's literal as `viewer` sees it, encoded. Raises `StateError` while changes wait to be flushed."""

@@ -139,8 +139,8 @@ MUTATIONS = (
     ),
     Mutation(
         "a list is put back as it was when an action fails",
-        "state/containers.py", "            self._items[start : start + len(entry[3])] = removed\n",
-        "            self._items[start : start + len(removed)] = removed\n",
+        "state/containers.py", "        self._items[start : start + len(entry[3])] = removed\n",
+        "        self._items[start : start + len(removed)] = removed\n",
         ("tests/state", "tests/match/test_failures.py"),
     ),
     Mutation(

@@ -1,0 +1,117 @@
+"""The generated functions that find out what changed in an entity: the same as a plain look at each field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gameserver.state import Entity, Map, Mirror, Tree, owner_only, quantized, server_only, to_plain
+from gameserver.state import patch as patching
+from gameserver.state.collect import steps
+
+STEP = 0.01
+numbers = st.floats() | st.integers(-(2**63), 2**63 - 1) | st.none()
+near = st.tuples(st.integers(-400, 400), st.integers(-150, 150)).map(lambda at: (at[0] * STEP, sum(at) * STEP))
+
+
+class Thing(Entity):
+    place: float | None = quantized(0.0, step=STEP)
+    held: float | None = owner_only(quantized(0.0, step=STEP))
+    kept: float | None = server_only(quantized(0.0, step=STEP))
+    either: Any = quantized(0, step=STEP)
+    count: int = 0
+    name: str = ""
+
+
+class World(Entity):
+    things: Map[str, Thing]
+
+
+def new_tree() -> tuple[Tree, Thing]:
+    tree = Tree(World())
+    world: Any = tree.root
+    world.things["one"] = thing = Thing(owner="ann")
+    tree.add_viewer("ann")
+    tree.flush()
+    return tree, thing
+
+
+def put(thing: Thing, value: Any) -> None:
+    thing.place = thing.held = thing.kept = thing.either = value
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.tuples(numbers, numbers) | near)
+@example((0.005, 0.015))  # halfway between two steps: to the even one
+@example((2.0**33, 2.0**33 + 0.005))
+@example((float("nan"), -0.0))
+@example((2.0**62, None))
+@example((10.0, 11.27))  # as far as one byte goes, and farther
+@example((10.0, 11.28))
+@example((10.0, 8.72))
+@example((10.0, 8.71))
+@example((2.54, 2.55))  # counts past 255 are added to
+@example((2.55, 2.56))
+@example((-2.55, -2.56))
+def test_quantized_fields_are_sent_as_they_should(pair: tuple[Any, Any]) -> None:
+    """For everyone and for the owner: just what `steps` says; for the journal: the exact value."""
+    old, new = pair
+    tree, thing = new_tree()
+    put(thing, old)
+    tree.flush()
+    put(thing, new)
+    was, now = float(old) if isinstance(old, int) else old, float(new) if isinstance(new, int) else new
+    patch = tree.flush(journal=True)
+    said = msgspec.msgpack.decode(patch.everyone)
+    fields = type(thing)._fields
+    wanted = []
+    for name, before, after in (("place", was, now), ("either", old, new)):
+        unchanged = before is after or (type(before) is type(after) and repr(before) == repr(after))
+        change = None if unchanged else steps(fields[name], STEP, before, after)
+        wanted += [] if change is None else [*change]
+    assert repr(said) == repr([[thing._id, *wanted]] if wanted else [])
+    parts = [msgspec.msgpack.decode(part.ops) for part in patch.parts]
+    change = None if repr(was) == repr(now) else steps(fields["held"], STEP, was, now)
+    assert repr(parts) == repr([] if change is None else [[[thing._id, *change]]])
+    row = next((op for op in patch.journal or [] if op[0] == thing._id), [0])
+    changed = {row[at]: row[at + 1] for at in range(1, len(row), 2)}
+    for name, before, after in (("kept", was, now), ("either", old, new)):
+        if repr(before) != repr(after):
+            assert repr(changed[fields[name].number]) == repr(after)
+
+
+def test_a_field_that_came_back_is_not_sent() -> None:
+    """Whatever happened in between, by writing or by rolling back."""
+    tree, thing = new_tree()
+    thing.count, thing.name = 5, "x"
+    thing.count, thing.name = 0, ""
+    mark = tree.mark()
+    thing.place = 7.0
+    tree.rollback(mark)
+    assert tree.flush().everyone == patching.EMPTY_OPS
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_flush_that_fails_takes_nothing_with_it(again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one says all that it would have said, and what came since."""
+    tree, thing = new_tree()
+    mirror = Mirror(tree.schema())
+    mirror.load_full(msgspec.msgpack.decode(tree.full_state("*spectators")))
+    thing.place, thing.count = 3.0, 4
+
+    def failing(*args: Any, **named: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(patching.PatchEncoder, "_finish", failing)
+        with pytest.raises(MemoryError):
+            tree.flush()
+    if again:
+        thing.count = 0  # as it was before: nothing to say of it
+    mirror.apply(msgspec.msgpack.decode(tree.flush().everyone), [])
+    assert to_plain(mirror.root) == tree.view("*spectators")
+    assert tree.flush().everyone == patching.EMPTY_OPS

@@ -34,9 +34,7 @@ def configure_logging(settings: LogSettings) -> None:
     else:
         ending = [
             # Plain tracebacks: rich ones show local variables, and those hold tokens.
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         ]
     structlog.configure(
         processors=[
@@ -66,9 +64,7 @@ def configure_logging(settings: LogSettings) -> None:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
-def blank_secrets(
-    logger: Any, method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def blank_secrets(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """The last line of defence: a value under such a name does not reach the log."""
     for name in SECRET_NAMES.intersection(event):
         event[name] = "…"

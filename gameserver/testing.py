@@ -107,9 +107,7 @@ class MatchTester:
         self._sessions_count += 1
         user = User(user_id, name if name is not None else user_id.title(), role)
         try:
-            session = self.match.join(
-                user, f"session-{self._sessions_count}", self.now, self.wall, spectate=spectate
-            )
+            session = self.match.join(user, f"session-{self._sessions_count}", self.now, self.wall, spectate=spectate)
         except GameCodeError as error:
             self.failures.extend(self._take_raised())
             self.flush()

@@ -145,9 +145,7 @@ class Supervisor:
             _signal(worker, signal.SIGTERM)
         clean = True
         if self._tasks:
-            _, late = await asyncio.wait(
-                self._tasks, timeout=self._settings.server.drain_seconds + STOP_GRACE_SECONDS
-            )
+            _, late = await asyncio.wait(self._tasks, timeout=self._settings.server.drain_seconds + STOP_GRACE_SECONDS)
             clean = not late
             for worker in self.workers:
                 if worker.process is not None and worker.process.returncode is None:

@@ -237,9 +237,7 @@ class Client:
         """
         return await self._joined("match", match_id, None, spectate=spectate)
 
-    async def _joined(
-        self, kind: JoinKind, name: str, options: dict[str, Any] | None, *, spectate: bool
-    ) -> Room:
+    async def _joined(self, kind: JoinKind, name: str, options: dict[str, Any] | None, *, spectate: bool) -> Room:
         details = JoinDetails(options=options or {}, spectate=spectate)
         core = await self._asked(lambda ticket: self._core.join(kind, name, details, ticket), f"joining {name!r}")
         room: Room = core.owner
@@ -275,9 +273,7 @@ class Client:
         """What an answer is waited for with."""
         return asyncio.get_running_loop().create_future()
 
-    async def _asked(
-        self, encode: Callable[[asyncio.Future[Any]], bytes], what: str, *, greeted: bool = True
-    ) -> Any:
+    async def _asked(self, encode: Callable[[asyncio.Future[Any]], bytes], what: str, *, greeted: bool = True) -> Any:
         """Send a question and wait for its answer, within the time limit; first for a connection that is on its way."""
         ticket = self.ticket()
         try:

@@ -133,9 +133,7 @@ class Link:
             self._failure = error
             self._tasks[0].cancel()
 
-    async def _read(
-        self, on_message: Callable[[bytes], None], on_end: Callable[[GameServerError, bool], None]
-    ) -> None:
+    async def _read(self, on_message: Callable[[bytes], None], on_end: Callable[[GameServerError, bool], None]) -> None:
         error: GameServerError = ConnectionLost("the client stopped reading")
         reconnect = True
         try:

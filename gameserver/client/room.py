@@ -230,7 +230,7 @@ class Room:
     async def wait_for(self, condition: Callable[[Any], Any]) -> Any:
         """Wait until `condition(room.state)` is true, and return what it gave; raises when the room is closed before.
 
-            await room.wait_for(lambda state: state.turn == room.player_id)
+        await room.wait_for(lambda state: state.turn == room.player_id)
         """
         if value := condition(self.state):
             return value

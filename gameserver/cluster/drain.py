@@ -70,6 +70,4 @@ class Drain:
 
         await asyncio.gather(*map(hand_over, matches))
         self._seconds = self._clock.now() - started
-        log.info(
-            "drained", handed_over=self._handed_over, left=len(self._host), seconds=round(self._seconds, 2)
-        )
+        log.info("drained", handed_over=self._handed_over, left=len(self._host), seconds=round(self._seconds, 2))

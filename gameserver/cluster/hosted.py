@@ -37,6 +37,8 @@ log = structlog.get_logger("gameserver.cluster")
 class HostedMatch(HostedOutput):
     """A match, its connections and its next wake."""
 
+    __slots__ = ()
+
     # --- members ------------------------------------------------------------------------------------------------------
     def join(
         self, user: User, receiver: Receiver, request: int, *, spectate: bool = False, resume: Resume | None = None

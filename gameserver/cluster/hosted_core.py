@@ -46,6 +46,14 @@ OVERRUN_LOG_SECONDS = 10.0
 class HostedCore:
     """A match and its next wake. `HostedMatch` is built on it layer by layer."""
 
+    __slots__ = (
+        "__weakref__", "_arriving", "_clock", "_counted", "_engine_failures", "_everyone", "_fanout", "_flush_handle",
+        "_gate", "_interval", "_late", "_meters", "_overrun_told_at", "_reserved", "_riding", "_schema", "_services",
+        "_still", "_strict", "_time_ms", "_timer", "_timer_at", "_topics", "_waiting", "actions", "base_version",
+        "channel", "closed", "created_at", "edges", "flushed_at", "game", "game_class", "journal", "journaled",
+        "leaving", "match", "match_id", "members", "options_key", "recent", "saved_version", "token", "unsaved_since",
+    )  # fmt: skip
+
     def __init__(
         self,
         match: Match,

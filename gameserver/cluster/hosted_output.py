@@ -34,6 +34,8 @@ RIDE_SECONDS_MAX = 0.1  # games that tick at least this often send acknowledgeme
 class HostedOutput(HostedCore):
     """A match, its flushes on the way out, and what the journal's writer tells it."""
 
+    __slots__ = ()
+
     def flush(self) -> None:
         """Commit what happened and send it; those who just arrived get the state it led to.
 

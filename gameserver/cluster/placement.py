@@ -43,7 +43,10 @@ class Placement:
         self._placed: dict[str, int] = {}  # node → matches made there since its last renewal was read
         self._placed_at = 0.0
         questions.answers |= {
-            "create": self._on_create, "meet": self._on_meet, "offer": self._on_offer, "info": self._on_info
+            "create": self._on_create,
+            "meet": self._on_meet,
+            "offer": self._on_offer,
+            "info": self._on_info,
         }
 
     # --- asking -------------------------------------------------------------------------------------------------------

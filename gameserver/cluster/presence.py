@@ -83,9 +83,7 @@ class Presence:
 
     async def tell(self) -> None:
         """Write what is new, or everything if it is time for that."""
-        now = {
-            Present(user, match_id) for user, match_ids in self._look().items() for match_id in ("", *match_ids)
-        }
+        now = {Present(user, match_id) for user, match_ids in self._look().items() for match_id in ("", *match_ids)}
         at = self._clock.now()
         everything = at - self._refreshed_at >= self._ttl_seconds / REFRESHES
         here = now if everything else now - self._written

@@ -69,9 +69,7 @@ class Topics:
             listeners = self._listeners.setdefault(topic, {})
             listeners[match_id] = hosted
             if topic not in self._subscriptions:
-                self._subscriptions[topic] = self._bus.subscribe(
-                    self._channel(topic), partial(self._received, topic)
-                )
+                self._subscriptions[topic] = self._bus.subscribe(self._channel(topic), partial(self._received, topic))
 
     def _received(self, topic: str, payload: bytes) -> None:
         try:

@@ -92,7 +92,8 @@ class ActionSpec:
     """One compiled action of a game class."""
 
     __slots__ = (
-        "_named", "_positional", "_read", "burst_us", "crc", "interval_us", "method", "name", "number", "priority",
+        "_named", "_positional", "_read", "burst_us", "crc", "high", "interval_us", "method", "name", "number",
+        "priority",
     )  # fmt: skip
 
     def __init__(self, cls: type, method: Callable[..., Any], mark: ActionMark, number: int) -> None:
@@ -101,6 +102,7 @@ class ActionSpec:
         self.crc = name_crc(mark.name)
         self.method = method
         self.priority = mark.priority
+        self.high = mark.priority is Priority.HIGH  # a look at an enum's member costs as much as ten of these
         count, period_us = mark.rate or (0, 0)
         # One number per player and action says when its bucket is full again: see `Session.take_rate`.
         self.interval_us = period_us // count if count else 0

@@ -44,6 +44,12 @@ class MatchCounts:
 class MatchCore:
     """Time, transactions and what `Game` offers its author. `Match` is built on it layer by layer."""
 
+    __slots__ = (
+        "clock_us", "counts", "dice", "ended", "ending", "epoch", "failures", "game", "grids", "heard", "id", "limits",
+        "log", "options", "origin_us", "outbox", "players", "running", "spec", "summary", "tick_failures", "timers",
+        "topics", "touched", "tree", "urgent", "version", "wall",
+    )  # fmt: skip
+
     game: Game
     tree: Tree
 
@@ -112,19 +118,18 @@ class MatchCore:
         tree, outbox, dice = self.tree, self.outbox, self.dice
         random_state = dice.state
         events_count, effects_count = len(outbox.events), len(outbox.effects)
-        timer_id, summary, topics, ending = self.timers.next_id, self.summary, self.topics, self.ending
         self.running = what
         mark = tree.mark()
         try:
             result = method(*args)
             if returns and result is not None:
                 result = plain(result, f"the result of {what}")
-            tree.check(mark)
+            if tree.relink:
+                tree.check(mark)
         except BaseException as error:
             self._roll_back(mark, what)
             dice.state = random_state
             outbox.undo_to(events_count, effects_count)
-            self.timers.next_id, self.summary, self.topics, self.ending = timer_id, summary, topics, ending
             if isinstance(error, Exception | KeyboardInterrupt):
                 raise
             # sys.exit() in a game must not stop the server and its other matches.
@@ -180,6 +185,11 @@ class MatchCore:
     def _record(self, undo: Callable[[], None]) -> None:
         self.tree.record(undo)
 
+    def _put_back(self, name: str) -> None:
+        """Something outside the tree is about to be replaced: a transaction that fails puts back what was there."""
+        was = getattr(self, name)
+        self._record(lambda: setattr(self, name, was))
+
     def add_timer(self, seconds: float, method: str, args: tuple[Any, ...]) -> int:
         """See `Game.after`."""
         if seconds.__class__ not in (int, float) or not 0 <= seconds <= _TIMER_SECONDS_MAX:
@@ -190,9 +200,9 @@ class MatchCore:
         return self.timers.add(self.clock_us + max(TIMER_US_MIN, round(seconds * 1_000_000)), method, kept)
 
     def change_summary(self, summary: dict[str, Any]) -> None:
-        """See `Game.set_summary`. The old dict is put back by the transaction, not changed."""
+        """See `Game.set_summary`."""
+        self._put_back("summary")
         self.summary = summary
-        self._record(_nothing)
 
     def change_topics(self, topic: str, *, listen: bool) -> None:
         """See `Game.subscribe` and `Game.unsubscribe`."""
@@ -201,15 +211,17 @@ class MatchCore:
         others = [other for other in self.topics if other != topic]
         if listen and len(others) >= self.limits.topics_max:
             raise StateError(f"a match listens to at most {self.limits.topics_max} topics")
+        self._put_back("topics")
         self.topics = sorted([*others, topic]) if listen else others
-        self._record(_nothing)
 
     def request_end(self, reason: str) -> None:
         """See `Game.end`. The first reason stands."""
         if reason.__class__ is not str or not reason:
             raise StateError(f"end() takes a reason as a text, not {reason!r:.80}")
         if self.ending is None and self.ended is None:
-            self.ending = str(plain(reason[:_REASON_LENGTH_MAX], "the reason"))
+            reason = str(plain(reason[:_REASON_LENGTH_MAX], "the reason"))
+            self._put_back("ending")
+            self.ending = reason
 
     def grid(self, name: str, cell_size: float, spectators: bool) -> Grid:
         """See `Game.grid`."""
@@ -224,7 +236,3 @@ class MatchCore:
 
 def _remove(grids: dict[str, Grid], name: str) -> None:
     grids.pop(name, None)
-
-
-def _nothing() -> None:
-    """Something outside the tree changed: recording this is what makes the tree want a flush."""

@@ -35,6 +35,10 @@ _DEFAULT_LIMITS = MatchLimits()
 class Match(MatchSeats):
     """A match. Make one with `Match.create` or `Match.restore`."""
 
+    __slots__ = (
+        "__weakref__", "_end_reported", "_recorder", "_states", "high_events", "tick_due_us", "unsettled",
+    )  # fmt: skip
+
     def __init__(self, spec: GameSpec, match_id: str, epoch: int, seed: int, limits: MatchLimits) -> None:
         super().__init__(spec, match_id, epoch, seed, limits)
         self.tick_due_us = self._tick_us(1)
@@ -128,7 +132,7 @@ class Match(MatchSeats):
     # --- time passes --------------------------------------------------------------------------------------------------
     def next_wake(self, now: float) -> float | None:
         """When to call `wake` (and take the output) next, in the host's time. None: not before something comes in."""
-        if self.urgent or (self.pending and (self.ended is not None or not self.spec.tick_hz)):
+        if self.urgent or ((self.ended is not None or not self.spec.tick_hz) and self.pending):
             return now
         if self.ended is not None:
             return None
@@ -161,17 +165,24 @@ class Match(MatchSeats):
             self.expire(at_us)
 
     def _run_ticks(self, at_us: int) -> None:
-        hz = self.spec.tick_hz
         number = self.tick_number()
-        if self._tick_us(number + 1) <= at_us:  # more than the one that is due
+        next_us = self._tick_us(number + 1)
+        if next_us <= at_us:  # more than the one that is due
             number = self._skip_ticks(number, at_us)
-        while self.ended is None and self.tick_due_us <= at_us:
-            due_us = self.tick_due_us
-            number += 1
-            self.tick_due_us = self._tick_us(number)
-            self._run_until(due_us)
+            next_us = self._tick_us(number + 1)
+        dt = 1 / self.spec.tick_hz
+        while True:
+            due_us, self.tick_due_us = self.tick_due_us, next_us
+            if self.queue or self.timers.heap:
+                self._run_until(due_us)
+            elif due_us > self.clock_us:
+                self.clock_us = due_us
             if self.ended is None:
-                self._tick(1 / hz)
+                self._tick(dt)
+            if next_us > at_us or self.ended is not None:
+                return
+            number += 1
+            next_us = self._tick_us(number + 1)
 
     def _skip_ticks(self, number: int, at_us: int) -> int:
         """Give up the oldest of the ticks that are due if they are more than are caught up with; the first to run."""
@@ -216,7 +227,7 @@ class Match(MatchSeats):
         queue, timers = self.queue, self.timers
         fired = 0
         while self.ended is None:
-            timer_us = timers.next_due_us()
+            timer_us = timers.next_due_us() if timers.heap else NEVER
             item = queue[0] if queue else None
             if item is not None and (item.done or item.at_us <= timer_us):
                 if item.done:

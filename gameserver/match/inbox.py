@@ -27,7 +27,7 @@ from gameserver.match.actions import name_crc
 from gameserver.match.core import MatchCore
 from gameserver.match.player import Args, Player, Queued, Session
 from gameserver.match.timers import NEVER
-from gameserver.match.values import Ack, MatchLimits, Priority
+from gameserver.match.values import Ack, MatchLimits
 
 if TYPE_CHECKING:
     from gameserver.match.checks import GameSpec
@@ -41,6 +41,10 @@ _MESSAGE_LENGTH_MAX = 1_000
 class MatchInbox(MatchCore):
     """Numbering, the queue, and applying what is in it."""
 
+    __slots__ = (
+        "acks", "applied", "batch_due_us", "consumed", "high", "journaling", "queue", "repeats", "sessions", "watchers",
+    )  # fmt: skip
+
     def __init__(self, spec: GameSpec, match_id: str, epoch: int, seed: int, limits: MatchLimits) -> None:
         super().__init__(spec, match_id, epoch, seed, limits)
         self.sessions: dict[str, Session] = {}
@@ -53,7 +57,7 @@ class MatchInbox(MatchCore):
         self.applied: dict[int, int] = {}
         self.acks: list[Ack] = []
         self.repeats: list[Ack] = []
-        self.consumed: list[list[Any]] = []
+        self.consumed: list[tuple[Any, ...]] = []
         """For the journal: what became of each seq since the last flush."""
         self.journaling = False
         self.high = False
@@ -98,7 +102,7 @@ class MatchInbox(MatchCore):
         session.received = seq
         at_us = self.enter(now, wall)
         item = Queued(session, seq, crc, spec, name, args, quiet, at_us)
-        if spec is not None and spec.priority is Priority.HIGH:
+        if spec is not None and spec.high:
             self.high = self.urgent = True
             if waiting:
                 self.drain(session)
@@ -136,19 +140,18 @@ class MatchInbox(MatchCore):
                 self.apply(item)
 
     def apply(self, item: Queued) -> None:
-        """Apply the next action of its session."""
+        """Apply the next action of its session: its seq is used up, and what became of it is told and kept."""
         item.done = True
-        session, spec = item.session, item.spec
+        session, spec, seq, crc, args = item.session, item.spec, item.seq, item.crc, item.args
         if item.at_us > self.clock_us:
             self.clock_us = item.at_us
-        error = False
-        result: Any
+        error, result, rate = False, None, None
         try:
             if self.ended is not None:
                 raise MatchEnded(f"The match has ended: {self.ended}.")
             if spec is None:
                 raise ActionUnknown(f"There is no action {item.name!r:.80} in {self.spec.name}.")
-            values = spec.values(item.args)
+            values = args if args.__class__ is tuple else spec.values(args)
             if spec.interval_us and not session.take_rate(spec, self.clock_us):
                 raise RateLimited(f"{spec.name} comes too often: slow down.")
             result = self.call(spec.name, spec.method, (self.game, session.player, *values), returns=True)
@@ -160,21 +163,18 @@ class MatchInbox(MatchCore):
         except Exception as failure:  # noqa: BLE001 - author code may raise anything; it is logged and counted
             self.failed(spec.name if spec is not None else "?", failure)
             error, result = True, _error_result(GameCodeError())
-        self._note(item, error, result)
-        if self.ending is not None:
-            self.finish()
-
-    def _note(self, item: Queued, error: bool, result: Any) -> None:
-        """The seq is used up: remember what became of it, and tell whoever wants to know."""
-        session, spec, seq, version = item.session, item.spec, item.seq, self.version + 1
-        session.settle(seq, (item.crc, version, error, result), self.limits.results_kept)
-        if session.player is not None:
-            self.applied[session.player.slot] = seq
+        version, player = self.version + 1, session.player
+        session.settle(seq, crc, version, error, result, self.limits.results_kept)
+        if player is not None:
+            self.applied[player.slot] = seq
         if self.journaling:
-            rate = [spec.name, session.rates.get(spec.name, 0)] if spec is not None and spec.interval_us else None
-            self.consumed.append([session.id, seq, item.crc, error, result, rate])
+            if spec is not None and spec.interval_us:
+                rate = [spec.name, session.rates.get(spec.name, 0)]
+            self.consumed.append((session.id, seq, crc, error, result, rate))
         if not item.quiet or error or seq % self.limits.quiet_ack_every == 0:
             self.acks.append(Ack(session.id, seq, version, error, result))
+        if self.ending is not None:
+            self.finish()
 
     def finish(self) -> None:
         """Carry out the end, if one was asked for: a last hook, and an outcome for everything that still waits."""

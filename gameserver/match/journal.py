@@ -142,7 +142,7 @@ def _consume(match: Match, version: int, row: list[Any]) -> None:
     if match.queue:
         match.queue = deque(item for item in match.queue if item.session is not session or item.seq > seq)
     session.received = max(session.received, seq)
-    session.settle(seq, (crc, version, error, result), match.limits.results_kept)
+    session.settle(seq, crc, version, error, result, match.limits.results_kept)
     if rate is not None:
         session.rates[rate[0]] = rate[1]
 

@@ -105,15 +105,14 @@ class Session:
         self.rates[spec.name] = full_at + spec.interval_us
         return True
 
-    def settle(self, seq: int, outcome: Outcome, kept: int) -> None:
+    def settle(self, seq: int, crc: int, version: int, error: bool, result: Any, kept: int) -> None:
         """The next seq has its outcome, which can be asked for until `kept` later ones have theirs."""
-        crc, version, error, result = outcome
         plain = result is None and not error and version <= _VERSION_MAX
-        kept_as = version << _CRC_BITS | crc if plain else outcome
+        outcome = version << _CRC_BITS | crc if plain else (crc, version, error, result)
         if seq > kept:
-            self._outcomes[(seq - 1) % kept] = kept_as
+            self._outcomes[(seq - 1) % kept] = outcome
         else:
-            self._outcomes.append(kept_as)
+            self._outcomes.append(outcome)
         self.applied = seq
 
     def outcome(self, seq: int, kept: int) -> Outcome | None:

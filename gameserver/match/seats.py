@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 class MatchSeats(MatchInbox):
     """Players keep a seat (a slot) for as long as they are in the match, sessions take it in turn."""
 
+    __slots__ = (
+        "empty_since_us", "held", "seats_changed", "session_of",
+    )  # fmt: skip
+
     def __init__(self, spec: GameSpec, match_id: str, epoch: int, seed: int, limits: MatchLimits) -> None:
         super().__init__(spec, match_id, epoch, seed, limits)
         self.session_of: dict[str, Session] = {}
@@ -199,7 +203,7 @@ class MatchSeats(MatchInbox):
 
     def expire(self, at_us: int) -> None:
         """Give up the seats whose time is over; end the match if it has been empty for long enough."""
-        if self.deadline_us() > at_us:
+        if (not self.held and self.empty_since_us is None) or self.deadline_us() > at_us:
             return
         self.clock_us = max(self.clock_us, at_us)
         for session_id in [session_id for session_id, due_us in self.held.items() if due_us <= at_us]:

@@ -26,13 +26,14 @@ class Timer:
 class Timers:
     """Pending timers in order of (due, id). `record` takes the inverse of each change for the running transaction."""
 
-    __slots__ = ("_added", "_heap", "_pending", "_record", "_removed", "_told_id", "next_id")
+    __slots__ = ("_added", "_pending", "_record", "_removed", "_told_id", "heap", "next_id")
 
     def __init__(self, record: Callable[[Callable[[], None]], None]) -> None:
         self._record = record
         self._pending: dict[int, Timer] = {}
-        # Entries of timers that are gone stay in the heap until they come up: cancelling is then O(1).
-        self._heap: list[tuple[int, int]] = []
+        self.heap: list[tuple[int, int]] = []
+        """When each is due, and its id. Empty: there are none. Entries of timers that are gone stay until they come
+        up: cancelling is then O(1)."""
         self.next_id = 1
         # Since `take_changes` was last called. What was undone, or came and went, is in neither.
         self._added: set[int] = set()
@@ -43,12 +44,16 @@ class Timers:
         return len(self._pending)
 
     def add(self, due_us: int, method: str, args: tuple[Any, ...]) -> int:
-        """A new timer's id. Part of the running transaction (`next_id` goes back with it)."""
+        """A new timer's id. Part of the running transaction."""
         timer = Timer(due_us, self.next_id, method, args)
         self.next_id += 1
         self._put(timer)
-        self._record(lambda: self._drop(timer.id))
+        self._record(lambda: self._take_back(timer.id))
         return timer.id
+
+    def _take_back(self, timer_id: int) -> None:
+        self._drop(timer_id)
+        self.next_id = timer_id
 
     def cancel(self, timer_id: int) -> bool:
         """Whether there was such a timer. Part of the running transaction."""
@@ -61,7 +66,7 @@ class Timers:
 
     def next_due_us(self) -> int:
         """When the next one is due (`NEVER` if there is none)."""
-        heap, pending = self._heap, self._pending
+        heap, pending = self.heap, self._pending
         while heap:
             due_us, timer_id = heap[0]
             timer = pending.get(timer_id)
@@ -73,7 +78,7 @@ class Timers:
     def pop(self) -> Timer:
         """Take the next one out, for good: a timer that fails does not fire again. Not part of a transaction."""
         self.next_due_us()
-        timer = self._pending[heappop(self._heap)[1]]
+        timer = self._pending[heappop(self.heap)[1]]
         self._drop(timer.id)
         return timer
 
@@ -81,7 +86,7 @@ class Timers:
         """Drop all. Not part of a transaction."""
         for timer_id in list(self._pending):
             self._drop(timer_id)
-        self._heap.clear()
+        self.heap.clear()
 
     def take_changes(self) -> list[Any] | None:
         """`[added rows, removed ids, next id]` since the last call; None if nothing changed."""
@@ -110,8 +115,8 @@ class Timers:
         """The inverse of `dump`."""
         self.next_id = next_id
         self._pending = {row[1]: Timer(row[0], row[1], row[2], tuple(row[3])) for row in dumped}
-        self._heap = [(row[0], row[1]) for row in dumped]
-        heapify(self._heap)
+        self.heap = [(row[0], row[1]) for row in dumped]
+        heapify(self.heap)
 
     def _put(self, timer: Timer) -> None:
         self._pending[timer.id] = timer
@@ -119,7 +124,7 @@ class Timers:
             self._removed.discard(timer.id)
         else:
             self._added.add(timer.id)
-        heappush(self._heap, (timer.due_us, timer.id))
+        heappush(self.heap, (timer.due_us, timer.id))
 
     def _drop(self, timer_id: int) -> None:
         if self._pending.pop(timer_id, None) is None:

@@ -265,7 +265,7 @@ def test_outcomes_come_back_as_they_were(outcomes, kept, kept_later):
     """The last `kept` of them, however they are held, and through a snapshot into a match that keeps more or fewer."""
     session = Session("s1", "ann", None)
     for seq, outcome in enumerate(outcomes, 1):
-        session.settle(seq, outcome, kept)
+        session.settle(seq, *outcome, kept)
     after = Session("s1", "ann", None)
     after.applied = session.applied
     after.load_outcomes(unpack(pack(session.dump_outcomes(kept))), kept_later)
@@ -274,7 +274,7 @@ def test_outcomes_come_back_as_they_were(outcomes, kept, kept_later):
         assert session.outcome(seq, kept) == (outcomes[seq - 1] if known and seq > len(outcomes) - kept else None)
         both = min(kept, kept_later)
         assert after.outcome(seq, kept_later) == (outcomes[seq - 1] if known and seq > len(outcomes) - both else None)
-    after.settle(len(outcomes) + 1, (7, 8, True, "new"), kept_later)
+    after.settle(len(outcomes) + 1, 7, 8, True, "new", kept_later)
     assert after.outcome(len(outcomes) + 1, kept_later) == (7, 8, True, "new")
     if kept_later > 1 and outcomes:
         assert after.outcome(len(outcomes), kept_later) == outcomes[-1]

@@ -1,40 +1,45 @@
 """The bus over Redis pub/sub: one connection to publish, one to listen.
 
-Publishing takes all that waits in one pipeline, one round trip at a time. The listening connection is pinged and must
-answer: one that a stopped server or a lost route keeps open in silence is replaced, everything is subscribed again, and
-then it is said that there was a gap.
+Publishing takes all that waits in one write, one round trip at a time and at most one in `COLLECT_SECONDS`: what comes
+alone goes at once. The listening connection is pinged and must answer: one that a stopped server or a lost route keeps
+open in silence is replaced, everything is subscribed again, and then it is said that there was a gap.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
-from redis.asyncio import Connection, ConnectionPool
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from gameserver.config import RedisSettings
 from gameserver.storage.bus import BusCounts, Handler
 from gameserver.storage.redis_client import CONNECTION_ERRORS
+from gameserver.storage.redis_link import RedisLink, RequestLink, packed
 
 log = structlog.get_logger("gameserver.storage")
 
 QUEUE_MESSAGES_MAX = 50_000
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 BATCH_MESSAGES_MAX = 1_000
+COLLECT_SECONDS = 0.001
 PING_SECONDS = 1.0
 SILENT_SECONDS_MAX = 3.0
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 CLOSE_SECONDS = 0.5
 _LOST = (*CONNECTION_ERRORS, ValueError)
+
+_Publish = tuple[str, str, bytes]
 
 
 class RedisBus:
@@ -54,21 +59,26 @@ class RedisBus:
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
             client_name="gameserver-bus",
         )
-        self._queue: deque[tuple[str, bytes]] = deque()
+        self._queue: deque[_Publish] = deque()
         self._queued_bytes = 0
-        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._speaking: _Mouth | None = None
+        self._ready = False
+        """Nothing is under way: the next message goes at once."""
+        self._sent_at = 0.0
         self._all_sent = asyncio.Event()
         self._all_sent.set()
         self._handlers: dict[bytes, list[_Subscription]] = {}
         self._standing: set[bytes] = set()
         self._changed = asyncio.Event()
         self._gap_callbacks: list[Callable[[], None]] = []
-        self._listening: AbstractConnection | None = None
-        self._heard_at = 0.0
+        self._listening: _Ears | None = None
+        self._missing: set[bytes] | None = None
+        """After a gap: what must stand again before that is said."""
         self._told: dict[str, str] = {}
         self._closed = False
         self._tasks = [
-            asyncio.create_task(self._publish_all(), name="bus publisher"),
+            asyncio.create_task(self._speak_always(), name="bus publisher"),
             asyncio.create_task(self._listen_always(), name="bus listener"),
         ]
 
@@ -83,10 +93,11 @@ class RedisBus:
         if len(self._queue) >= QUEUE_MESSAGES_MAX or self._queued_bytes + len(payload) > QUEUE_BYTES_MAX:
             self.counts.dropped += 1
             return False
-        self._queue.append((channel, payload))
+        self._queue.append(("PUBLISH", channel, payload))
         self._queued_bytes += len(payload)
-        self._wake.set()
         self._all_sent.clear()
+        if self._ready:
+            self._go_on()
         return True
 
     def subscribe(self, channel: str, handler: Handler) -> _Subscription:
@@ -114,132 +125,127 @@ class RedisBus:
             _, left = await asyncio.wait(left, timeout=CLOSE_SECONDS)
             if not left:
                 break
-        await self._pool.disconnect()
 
     # --- out ----------------------------------------------------------------------------------------------------------
-    async def _publish_all(self) -> None:
-        connection: AbstractConnection | None = None
+    async def _speak_always(self) -> None:
+        """Keeps a connection to publish over. What waits when there is none to be had is dropped."""
         attempt = 0
-        try:
-            while not self._closed:
-                if not self._queue:
-                    self._all_sent.set()
-                await self._wake.wait()
-                batch = self._take_batch()
+        while not self._closed:
+            try:
+                link = self._speaking = await _Mouth.open(self._pool)
+                attempt = 0
+                self._works("publish")
+                self._go_on()
                 try:
-                    if connection is None:
-                        connection = await self._connect()
-                    await self._send(connection, batch)
-                except _LOST as lost:
-                    self.counts.dropped += len(batch)
-                    self._tell("publish", lost)
-                    if connection is not None:
-                        await _disconnect(connection)
-                        connection = None
-                    await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
-                    attempt += 1
-                else:
-                    attempt = 0
-                    self._works("publish")
-        finally:
-            if connection is not None:
-                await _disconnect(connection)
+                    raise await link.ended
+                finally:
+                    link.close()
+            except _LOST as lost:
+                self._tell("publish", lost)
+                while self._queue:
+                    self.counts.dropped += len(self._take_batch())
+                self._all_sent.set()
+            await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+            attempt += 1
 
-    def _take_batch(self) -> list[tuple[str, bytes]]:
+    def _go_on(self) -> None:
+        """Send what waits, or with the next message: at once, but for what the last time was too short ago."""
+        if not self._queue:
+            self._ready = True
+            self._all_sent.set()
+            return
+        self._ready = False
+        self._loop.call_at(max(self._loop.time(), self._sent_at + COLLECT_SECONDS), self._send, self._speaking)
+
+    def _send(self, link: _Mouth | None) -> None:
+        if link is None or link.closed or not self._queue:
+            return  # the next connection goes on
+        batch = self._take_batch()
+        self._sent_at = self._loop.time()
+        answered = link.ask(batch, self._sent_at + self._settings.timeout_seconds)
+        answered.add_done_callback(partial(self._sent, batch))
+
+    def _sent(self, batch: list[_Publish], answered: asyncio.Future[list[Any]]) -> None:
+        counts = self.counts
+        refused = len(batch) if answered.exception() else sum(isinstance(one, RedisError) for one in answered.result())
+        counts.rounds += 1
+        counts.dropped += refused
+        counts.published += len(batch) - refused
+        counts.published_bytes += sum(len(payload) for _, _, payload in batch)
+        self._go_on()
+
+    def _take_batch(self) -> list[_Publish]:
         queue = self._queue
         batch = [queue.popleft() for _ in range(min(len(queue), BATCH_MESSAGES_MAX))]
-        self._queued_bytes -= sum(len(payload) for _, payload in batch)
-        if not queue:
-            self._wake.clear()
+        self._queued_bytes -= sum(len(payload) for _, _, payload in batch)
         return batch
-
-    async def _send(self, connection: AbstractConnection, batch: list[tuple[str, bytes]]) -> None:
-        if not batch:
-            return
-        await connection.send_packed_command(
-            connection.pack_commands([("PUBLISH", channel, payload) for channel, payload in batch]),
-            check_health=False,
-        )
-        for _ in batch:
-            await connection.read_response(disable_decoding=True)
-        self.counts.rounds += 1
-        self.counts.published += len(batch)
-        self.counts.published_bytes += sum(len(payload) for _, payload in batch)
 
     # --- in -----------------------------------------------------------------------------------------------------------
     async def _listen_always(self) -> None:
         attempt = 0
-        before = False
+        again = False
         while not self._closed:
-            connection = None
             try:
-                connection = await self._connect()
+                link = await _Ears.open(self._pool, self._heard, self._changed.set)
                 attempt = 0
-                await self._listen(connection, gap=before)
+                again, gap = True, again
+                await self._keep(link, gap=gap)
             except _LOST as lost:
-                before = before or self._listening is not None
                 self._tell("listen", lost)
-            finally:
-                self._listening = None
-                self._standing.clear()
-                if connection is not None:
-                    await _disconnect(connection)
             await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
             attempt += 1
 
-    async def _listen(self, connection: AbstractConnection, *, gap: bool) -> None:
-        loop = asyncio.get_running_loop()
-        self._heard_at = loop.time()
-        self._listening = connection
-        keeper = asyncio.create_task(self._keep(connection), name="bus keeper")
-        try:
-            wanted = set(self._handlers) if gap else set()
-            while not self._closed:
-                message = await connection.read_response(disable_decoding=True, timeout=math.inf, push_request=True)
-                self._heard_at = loop.time()
-                if not isinstance(message, list):
-                    continue  # a pong from before the first subscription
-                if message[0] == b"message":
-                    self._arrived(message[1], message[2])
-                elif message[0] == b"subscribe":
-                    self._stands(message[1])
-                elif message[0] == b"unsubscribe":
-                    self._standing.discard(message[1])
-                    if message[1] in self._handlers:  # wanted again meanwhile
-                        self._changed.set()
-                if gap and wanted & self._handlers.keys() <= self._standing:
-                    gap = False
-                    self._works("listen")
-                    self._tell_gap()
-        finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-
-    async def _keep(self, connection: AbstractConnection) -> None:
-        """Sends what the listening connection has to say; cuts it when the server has been silent for too long."""
-        loop = asyncio.get_running_loop()
+    async def _keep(self, link: _Ears, *, gap: bool) -> None:
+        """Says what the listening connection has to say, until it is lost; cuts it when it is silent for too long."""
+        self._listening = link
+        self._missing = set(self._handlers) if gap else None
         asked: set[bytes] = set()
         try:
-            while True:
+            while not link.closed:
                 self._changed.clear()
                 new = [name for name in self._handlers if name not in asked]
                 old = [name for name in asked if name not in self._handlers]
                 if new:
-                    await connection.send_command("SUBSCRIBE", *new, check_health=False)
+                    link.write(packed([("SUBSCRIBE", *new)]))
                 if old:
-                    await connection.send_command("UNSUBSCRIBE", *old, check_health=False)
+                    link.write(packed([("UNSUBSCRIBE", *old)]))
                 asked.update(new)
                 asked.difference_update(old)
                 try:
                     async with asyncio.timeout(PING_SECONDS):
                         await self._changed.wait()
                 except TimeoutError:
-                    if loop.time() - self._heard_at > SILENT_SECONDS_MAX:
-                        raise TimeoutError(f"silent for {loop.time() - self._heard_at:.1f} s") from None
-                    await connection.send_command("PING", check_health=False)
-        except _LOST as lost:
-            self._tell("listen", lost)
-            await _disconnect(connection)  # wakes the reader with an error
+                    silent_seconds = link.loop.time() - link.heard_at
+                    if silent_seconds > SILENT_SECONDS_MAX:
+                        link.close(TimeoutError(f"silent for {silent_seconds:.1f} s"))
+                    else:
+                        link.write(packed([("PING",)]))
+            raise link.error
+        finally:
+            self._listening = None
+            self._standing.clear()
+            link.close()
+
+    def _heard(self, message: Any) -> None:
+        """One message of the listening connection."""
+        if isinstance(message, RedisError):
+            if self._listening is not None:
+                self._listening.close(message)
+            return
+        if not isinstance(message, list):
+            return  # a pong from before the first subscription
+        if message[0] == b"message":
+            self._arrived(message[1], message[2])
+        elif message[0] == b"subscribe":
+            self._stands(message[1])
+        elif message[0] == b"unsubscribe":
+            self._standing.discard(message[1])
+            if message[1] in self._handlers:  # wanted again meanwhile
+                self._changed.set()
+        if self._missing is not None and self._missing & self._handlers.keys() <= self._standing:
+            self._missing = None
+            self._works("listen")
+            self._tell_gap()
 
     def _arrived(self, channel: bytes, payload: bytes) -> None:
         self.counts.received += 1
@@ -276,15 +282,6 @@ class RedisBus:
         return channel in self._standing
 
     # --- both ---------------------------------------------------------------------------------------------------------
-    async def _connect(self) -> AbstractConnection:
-        connection: AbstractConnection = self._pool.make_connection()
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-        except BaseException:
-            await _disconnect(connection)
-            raise
-        return connection
-
     def _tell(self, what: str, lost: Exception) -> None:
         """Once per outage, not once per attempt."""
         text = str(lost) or type(lost).__name__
@@ -319,6 +316,34 @@ class _Subscription:
         self._bus.unsubscribe(self)
 
 
-async def _disconnect(connection: AbstractConnection | Connection) -> None:
-    with contextlib.suppress(*_LOST):
-        await connection.disconnect(nowait=True)
+class _Mouth(RequestLink):
+    """The publishing connection."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection)
+        self.ended: asyncio.Future[Exception] = self.loop.create_future()
+
+    def lost(self, error: Exception) -> None:
+        """It ends: another one is opened."""
+        super().lost(error)
+        if not self.ended.done():
+            self.ended.set_result(error)
+
+
+class _Ears(RedisLink):
+    """The listening connection."""
+
+    def __init__(self, connection: Any, heard: Callable[[Any], None], changed: Callable[[], None]) -> None:
+        super().__init__(connection)
+        self._tell = heard
+        self._tell_changed = changed
+        self.error: Exception = ConnectionLost("the connection was closed")
+
+    def answered(self, answer: Any) -> None:
+        """A message of a subscription."""
+        self._tell(answer)
+
+    def lost(self, error: Exception) -> None:
+        """It ends: whoever keeps it looks."""
+        self.error = error
+        self._tell_changed()

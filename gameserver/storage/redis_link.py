@@ -35,15 +35,18 @@ class RedisLink(asyncio.Protocol):
         self._reader = hiredis.Reader(replyError=_error, notEnoughData=_INCOMPLETE)
 
     @classmethod
-    async def open(cls, pool: Any) -> Self:
-        """A connection as redis-py's pool makes them, beside those that it holds. Raises what redis-py raises."""
+    async def open(cls, pool: Any, *arguments: Any) -> Self:
+        """A connection as redis-py's pool makes them, beside those that it holds. Raises what redis-py raises.
+
+        `arguments`: what else the class wants to have.
+        """
         connection = pool.make_connection()
         try:
             await connection.connect()
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        return cls(connection)
+        return cls(connection, *arguments)
 
     # --- for subclasses -----------------------------------------------------------------------------------------------
     def answered(self, answer: Any) -> None:

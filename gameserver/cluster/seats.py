@@ -142,9 +142,13 @@ class Seat:
         return not self.members and not self.joining
 
     def keep(self, action: Kept, now: float) -> None:
-        """Keep an action until it is settled."""
+        """Keep an action until it is settled.
+
+        While others follow, the owner says by itself if one is missing: only the last one can be lost unseen.
+        """
         if not self.kept:
             self.resends = 0
+        if not self.resends:
             self.resend_at = now + RESEND_SECONDS
         self.kept[action.seq] = action
 

@@ -18,7 +18,6 @@ from gameserver.cluster.links import (
     ACK,
     CLOSED,
     EVENTS,
-    Act,
     Attach,
     Leave,
     Lost,
@@ -207,7 +206,7 @@ class RemoteMatch:
         else:
             seat.keep(Kept(seq, name, args, quiet, crc), self._clock.now())
             if seat.attached:
-                self.to_owner(Act(self.match_id, self._edges.node, seat.session, seq, name, args, quiet, crc))
+                self._act(seat, seat.kept[seq], quiet=quiet)
 
     def _refuse(self, member: Member, seq: int, error: GameServerError) -> None:
         member.receiver.write((ws_frame(encode_refusal(self.channel, seq, self.version, error)),))
@@ -218,10 +217,12 @@ class RemoteMatch:
         if not seat.attached:
             return
         for seq in sorted(seat.kept):
-            kept = seat.kept[seq]
-            self.to_owner(
-                Act(self.match_id, self._edges.node, seat.session, seq, kept.name, kept.args, quiet=False, crc=kept.crc)
-            )
+            self._act(seat, seat.kept[seq], quiet=False)
+
+    def _act(self, seat: Seat, kept: Kept, *, quiet: bool) -> None:
+        if self.owner:
+            action = (self.match_id, seat.session, kept.seq, kept.name, kept.args, quiet, kept.crc)
+            self._edges.act(self.owner, action)
 
     def to_owner(self, message: ToOwner) -> None:
         """Say something to the node that runs the match, if it is known."""

@@ -15,7 +15,7 @@ import structlog
 from gameserver.cluster.choice import rendezvous
 from gameserver.cluster.edge import EdgePolicy, Edges
 from gameserver.cluster.links import (
-    Act,
+    Acts,
     Answer,
     Ask,
     Attach,
@@ -127,8 +127,8 @@ class Crossing:
     def _on_node(self, payload: bytes) -> None:
         message = decode_node(payload)
         owners = self.owners
-        if isinstance(message, Act):
-            owners.act(message)
+        if isinstance(message, Acts):
+            owners.acts(message)
         elif isinstance(message, Attach):
             owners.attach(message)
         elif isinstance(message, Beat):

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from gameserver.cluster.carried import RemoteMatch
 from gameserver.cluster.links import (
+    Acts,
     Answer,
     Beat,
     Leave,
@@ -37,7 +39,7 @@ from gameserver.errors import GameServerError, MatchMoved, MatchNotFound, StoreU
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gameserver.cluster.links import ToEdge, ToOwner
+    from gameserver.cluster.links import Action, ToEdge, ToOwner
     from gameserver.cluster.member import Member
     from gameserver.cluster.ports import Receiver
     from gameserver.cluster.services import Services
@@ -49,6 +51,8 @@ log = structlog.get_logger("gameserver.cluster")
 
 LEAVE_ATTEMPTS_MAX = 40  # one with each beat: longer than a match may be without an owner
 LEAVE_ATTEMPTS_LOOK = 3  # with so many unheard, another node may run the match
+COLLECT_SECONDS = 0.001  # for so long actions for one node are collected; what comes alone goes at once
+ACTIONS_MAX = 128  # in one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,8 @@ class Edges:
         self._clock = services.clock
         self._seats = services.new_seed() << 8 & (2**62 - 1)  # not those of the process that had this id before
         self._heard: dict[str, float] = {}
+        self._collected: dict[str, list[Action]] = {}  # node → what goes there in a moment
+        self._acted_at: dict[str, float] = {}
         self._leave_attempts: dict[tuple[str, str], int] = {}
         self._sought: dict[str, Sought] = {}
         self._seek_now = asyncio.Event()
@@ -180,8 +186,26 @@ class Edges:
         return self._seats
 
     # --- what comes in ------------------------------------------------------------------------------------------------
+    def act(self, node: str, action: Action) -> None:
+        """One action for a match that this node runs, in one message with others that come at the same time."""
+        collected = self._collected.setdefault(node, [])
+        collected.append(action)
+        if len(collected) == 1:
+            now = self._clock.now()
+            due = self._acted_at.get(node, 0.0) + COLLECT_SECONDS
+            self._clock.call_at(max(now, due), partial(self._send_collected, node))
+        elif len(collected) >= ACTIONS_MAX:
+            self._send_collected(node)
+
+    def _send_collected(self, node: str) -> None:
+        actions = self._collected.pop(node, None)
+        if actions:
+            self._acted_at[node] = self._clock.now()
+            self._bus.publish(node_channel(self._prefix, node), encode_link(Acts(self.node, actions)))
+
     def to_node(self, node: str, message: ToOwner) -> None:
-        """Publish to one node."""
+        """Publish to one node, after the actions that came before."""
+        self._send_collected(node)
         self._bus.publish(node_channel(self._prefix, node), encode_link(message))
 
     def on_node(self, message: ToEdge) -> None:
@@ -249,6 +273,7 @@ class Edges:
             self.to_node(owner, Beat(self.node, matches))
         for owner in [owner for owner in self._heard if owner not in by_owner]:
             del self._heard[owner]
+            self._acted_at.pop(owner, None)
         for owner in by_owner:
             if now - self._heard.setdefault(owner, now) > self.policy.owner_silent_seconds_max:
                 self._seek_all(owner)

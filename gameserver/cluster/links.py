@@ -25,6 +25,10 @@ class LinkMessage(msgspec.Struct, array_like=True, gc=False):
     """Base of them all."""
 
 
+Action = tuple[str, str, int, str | int, Any, bool, int | None]
+"""Match, session, seq, name, arguments, quiet, checksum of the arguments."""
+
+
 # --- from an edge to an owner -----------------------------------------------------------------------------------------
 class Attach(LinkMessage, tag=1):
     """A user behind this edge wants in, or is in already and wants to be told again where the match stands."""
@@ -46,17 +50,11 @@ class Attach(LinkMessage, tag=1):
     watchers: int
 
 
-class Act(LinkMessage, tag=2):
-    """One action."""
+class Acts(LinkMessage, tag=2):
+    """Actions of sessions behind this edge, in the order in which they came."""
 
-    match: str
     edge: str
-    session: str
-    seq: int
-    name: str | int
-    args: Any
-    quiet: bool
-    crc: int | None = None
+    actions: list[Action]
 
 
 class Leave(LinkMessage, tag=3):
@@ -208,7 +206,7 @@ class Owner(LinkMessage, tag=41):
     epoch: int
 
 
-ToOwner = Attach | Act | Leave | Lost | Beat | Roll | Ask
+ToOwner = Attach | Acts | Leave | Lost | Beat | Roll | Ask
 ToEdge = Said | Refused | Private | Pulse | Unknown | Answer
 ToMatch = Shared | Owner
 

@@ -16,7 +16,7 @@ from gameserver.cluster.delivery import build_gated, build_missed_events
 from gameserver.cluster.fanout import gated_frames
 from gameserver.cluster.links import (
     JOINED,
-    Act,
+    Acts,
     Attach,
     Beat,
     Leave,
@@ -225,6 +225,8 @@ class EdgeFan:
             )  # fmt: skip
 
     def _private(self, segments: Segments | None, gated: Gated | None, version: int, *, alone: bool) -> dict[str, int]:
+        if not gated and (segments is None or not (segments.private or segments.private_low)):
+            return {}
         return {
             link.edge: link.serial
             for link in self.links.values()
@@ -348,13 +350,14 @@ class Owners:
             )
         return member, seat
 
-    def act(self, message: Act) -> None:
-        """One action of a session behind an edge."""
-        seat = self._seat(message.match, message.edge, message.session)
-        if seat is None or seat.member is None:
-            self._unknown(message.match, message.edge, message.session)
-        else:
-            seat.member.receive(message.seq, message.name, message.args, quiet=message.quiet, crc=message.crc)
+    def acts(self, message: Acts) -> None:
+        """Actions of sessions behind an edge."""
+        for match_id, session, seq, name, args, quiet, crc in message.actions:
+            seat = self._seat(match_id, message.edge, session)
+            if seat is None or seat.member is None:
+                self._unknown(match_id, message.edge, session)
+            else:
+                seat.member.receive(seq, name, args, quiet=quiet, crc=crc)
 
     def leave(self, message: Leave) -> None:
         """The seat is given up; saying so again does no harm. Who does not run the match has not heard it."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from gameserver.cluster import User
 from gameserver.cluster.hosted import HostedMatch
+from gameserver.cluster.links import node_channel
+from gameserver.cluster.member import Member
 from gameserver.cluster.owner import FULL_VERSION
 from gameserver.errors import GameNotFound, MatchFull, MatchNotFound, PermissionDenied
 from gameserver.match import Game, game_name
 from gameserver.storage import SnapshotMeta, encode_snapshot
 from tests.simulation.crossing import Ledger, LooseLedger, Node, SimClient, StrictLedger, Ticking, World, settled
 from tests.simulation.fleet import eventually, run_virtually
+
+NODE_A = node_channel("gs", "a")
 
 
 async def two_nodes(game: type[Game] = Ledger, *, seed: int = 0) -> tuple[World, Node, Node, HostedMatch]:
@@ -86,6 +91,60 @@ def test_a_thousand_spectators_cost_the_owner_one_publish_a_frame_and_one_attach
 
     async def _watch(edge: Node, hosted: HostedMatch, name: str) -> SimClient:
         return await edge.client(name, hosted.match_id, spectate=True)
+
+    run_virtually(main)
+
+
+def test_actions_that_come_together_travel_together_and_nothing_overtakes_them() -> None:
+    """What a player did before leaving is done before the player has left."""
+
+    async def main() -> None:
+        world, _owner, edge, hosted = await two_nodes()
+        players = [await edge.client(f"p{number}", hosted.match_id) for number in range(10)]
+        await asyncio.sleep(0.1)
+        before = world.wire.published[NODE_A]
+        for number in range(10):
+            for player in players:
+                player.act("put", number, quiet=True)
+        assert players[0].member is not None
+        players[0].member.leave()
+        await asyncio.sleep(0.1)
+        actions_and_leave = 2
+        assert world.wire.published[NODE_A] - before == actions_and_leave
+        assert hosted.match.game.total == 100
+        assert len(hosted.match.players) == 9
+        await world.stop()
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_actions_that_others_follow_are_sent_once(lost: bool) -> None:
+    """An outcome may be long in coming; that one is missing is said by the owner. The last one is sent again."""
+
+    async def main() -> None:
+        world, _owner, edge, hosted = await two_nodes(Ticking)
+        ben = await edge.client("ben", hosted.match_id)
+        await asyncio.sleep(0.1)
+        received: list[int] = []
+        receive = hosted.receive
+
+        def listen(member: Member, seq: int, *args: Any, **named: Any) -> None:
+            received.append(seq)
+            receive(member, seq, *args, **named)
+
+        hosted.receive = listen  # type: ignore[method-assign]
+        for number in range(15):  # every 16th is acknowledged
+            world.loss = 1.0 if lost and number == 14 else 0.0
+            ben.act("put", number, quiet=True)
+            await asyncio.sleep(0.2)
+        world.loss = 0.0
+        assert received == list(range(1, 15 if lost else 16))
+        await asyncio.sleep(2.0)
+        assert sorted(set(received)) == list(range(1, 16))
+        await settled(world, hosted)
+        ben.check_exactly_once(hosted)
+        await world.stop()
 
     run_virtually(main)
 

@@ -119,7 +119,7 @@ def test_actions_that_come_together_travel_together_and_nothing_overtakes_them()
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_actions_that_others_follow_are_sent_once(lost: bool) -> None:
+def test_actions_that_others_follow_are_sent_once(lost: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """An outcome may be long in coming; that one is missing is said by the owner. The last one is sent again."""
 
     async def main() -> None:
@@ -127,13 +127,13 @@ def test_actions_that_others_follow_are_sent_once(lost: bool) -> None:
         ben = await edge.client("ben", hosted.match_id)
         await asyncio.sleep(0.1)
         received: list[int] = []
-        receive = hosted.receive
+        receive = HostedMatch.receive
 
-        def listen(member: Member, seq: int, *args: Any, **named: Any) -> None:
+        def listen(hosted: HostedMatch, member: Member, seq: int, *args: Any, **named: Any) -> None:
             received.append(seq)
-            receive(member, seq, *args, **named)
+            receive(hosted, member, seq, *args, **named)
 
-        hosted.receive = listen  # type: ignore[method-assign]
+        monkeypatch.setattr(HostedMatch, "receive", listen)
         for number in range(15):  # every 16th is acknowledged
             world.loss = 1.0 if lost and number == 14 else 0.0
             ben.act("put", number, quiet=True)

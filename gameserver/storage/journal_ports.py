@@ -5,6 +5,8 @@ Guarantees, besides those of `gameserver.storage.ports`:
 - One writer. Every write names a `Token`; only the one of the last `claim`, `create` or `reassert` is accepted, in the
   same step as the write. An absent token is fenced too: a store that came back empty accepts nothing from before.
 - One history. An append follows the stored version without a gap. What was stored is never changed, only trimmed.
+- Epochs only go up, and none is given twice: not even by a store that was rewound and has forgotten the last ones.
+  A claim's epoch is the store's time in microseconds; an owner that puts its match back counts on from its own epoch.
 - Everything may be repeated. After `StoreUnavailable` the outcome is unknown; the same call again finds out: what was
   done already is answered as done, and is not done twice.
 - Match ids are used once. A match that ended or was quarantined leaves a tombstone that refuses its id.
@@ -13,7 +15,7 @@ Guarantees, besides those of `gameserver.storage.ports`:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -78,6 +80,8 @@ class StoreIdentity:
 
     run_id: str
     epoch: str
+    up_seconds: float = field(compare=False)
+    """Since that start, not less than a second exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,7 @@ class JournalStore(LeaseStore, Protocol):
         """
 
     async def claim(self, match_id: str, node: str, *, expect_epoch: int) -> Claimed:
-        """Become the owner: raises the epoch by one if it is still `expect_epoch`. Comes before `recover`.
+        """Become the owner: begins a new epoch if it is still `expect_epoch`. Comes before `recover`.
 
         From here on nobody else can write. Raises `ClaimLost`, `MatchNotFound`, `MatchEnded`, `MatchQuarantined`, or
         `JournalCorrupt` if the token itself is damaged.
@@ -190,8 +194,9 @@ class JournalStore(LeaseStore, Protocol):
     ) -> Token:
         """The store was rewound or emptied: put back what this owner, whose lease runs, still holds.
 
-        The higher (epoch, version) wins; the winner's journal begins anew with this snapshot, under the next epoch.
-        Raises `ClaimLost` if the store holds something later, or at the same position by another node.
+        The higher (epoch, version) wins; the winner's journal begins anew with this snapshot, under the next epoch:
+        its own and one, so that whoever was owner later stays so. Raises `ClaimLost` if the store holds something
+        later, or at the same position by another node. A repeated call may come with a later snapshot.
         """
 
     async def append(self, batch: Sequence[Append]) -> list[Outcome]:

@@ -101,7 +101,7 @@ class RedisJournal(RedisLeases):
         _, epoch, info = await self._calls.run(
             [("SET", key, secrets.token_hex(8), "NX"), ("GET", key), ("INFO", "server")]
         )
-        return StoreIdentity(run_id=str(info["run_id"]), epoch=epoch.decode())
+        return StoreIdentity(str(info["run_id"]), epoch.decode(), float(info["uptime_in_seconds"]))
 
     # --- ownership ----------------------------------------------------------------------------------------------------
     async def create(
@@ -120,16 +120,16 @@ class RedisJournal(RedisLeases):
     async def claim(self, match_id: str, node: str, *, expect_epoch: int) -> Claimed:
         """See `JournalStore.claim`."""
         _check_node(node)
-        epoch = expect_epoch + 1
         keys = self._keys(match_id, "token", "/matches", "/due", "/store")
-        args = [match_id, node, expect_epoch, epoch, self._instance, secrets.token_hex(8), BASES_MAX]
+        by = f"{self._instance}:{expect_epoch}"
+        args = [match_id, node, expect_epoch, by, secrets.token_hex(8), BASES_MAX]
         answer = await self._write("claim", keys, args)
         if answer[0] == b"broken":
             await self._set_aside(match_id, "The match's token is damaged.", None)
         if answer[0] != b"done":
             _refuse(match_id, answer)
-        store, version, attempts, suspects = (part.decode() for part in answer[1:5])
-        return Claimed(Token(match_id, node, epoch, store), int(version), int(attempts), int(suspects))
+        epoch, store, version, attempts, suspects = (part.decode() for part in answer[1:6])
+        return Claimed(Token(match_id, node, int(epoch), store), int(version), int(attempts), int(suspects))
 
     async def reassert(
         self, token: Token, *, meta: SnapshotMeta, snapshot: bytes, base_versions: Mapping[int, int] | None = None

@@ -16,7 +16,7 @@ async def pause(chaos: Chaos, seconds: float) -> None:
     assert await chaos.round(Fault("pause node, long", 0, 0.5, seconds)), shown(chaos)
     after = await fleet.owner(match.id)
     assert after is not before
-    assert match.players[0].room.position[0] == epoch + 1
+    assert match.players[0].room.position[0] > epoch
     assert "lease_lost" in before.log_text()
     assert chaos.report.takeovers
     assert max(chaos.report.takeovers) < seconds, "somebody else went on meanwhile"

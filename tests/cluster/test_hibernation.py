@@ -257,6 +257,7 @@ async def test_real_nodes_put_a_match_to_sleep_and_wake_it(
             again = await client.join(room.match_id)
             assert list(again.state.rows) == ["hello"]
             assert await again.action("write", text="hello again") == 2
+            epoch = again.position[0]
             await again.action("remind", seconds=33.0)
         assert running(second) == 1
         await eventually(lambda: running(second) == 0)
@@ -267,7 +268,7 @@ async def test_real_nodes_put_a_match_to_sleep_and_wake_it(
         async with Client(first.direct if running(first) else second.direct, token=token("anne")) as client:
             room = await client.join(room.match_id)
             assert list(room.state.rows) == ["hello", "hello again"]
-            assert room.position[0] == 3
+            assert room.position[0] > epoch > 1
     finally:
         for node in (first, second):
             await node.end()

@@ -30,6 +30,10 @@ MUTATIONS = (
         "storage/lua/append.lua", "elseif base < first or base > stored then", "elseif base < first then", (JOURNAL,),
     ),
     Mutation(
+        "no epoch comes again when it was forgotten",
+        "storage/lua/claim.lua", "now[1] * 1000000 + now[2])", "0)", (JOURNAL,),
+    ),
+    Mutation(
         "a snapshot trims no more than it holds",
         "storage/redis_journal.py",
         "first_kept = min(version if keep_after is None else keep_after, version) + 1",

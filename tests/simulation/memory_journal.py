@@ -7,6 +7,7 @@ and back is the business of its `Link`: it may wait (on the simulation's clock),
 from __future__ import annotations
 
 import copy
+import math
 import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -91,6 +92,8 @@ class MemoryServer:
         self.leases: dict[str, tuple[NodeInfo, float]] = {}
         self.epoch: str | None = None
         self.run_id = self.random_id()
+        self.started_at = -math.inf
+        """It has been there for long."""
 
     def random_id(self) -> str:
         """Like `secrets.token_hex(8)`, but the same in each run."""
@@ -107,6 +110,10 @@ class MemoryServer:
             self.epoch = self.random_id()
         return self.epoch
 
+    def identity(self) -> StoreIdentity:
+        """Which store this is."""
+        return StoreIdentity(self.run_id, self.store_epoch(), self.clock() - self.started_at)
+
     def wipe(self) -> None:
         """It comes back empty."""
         self.matches.clear()
@@ -116,7 +123,7 @@ class MemoryServer:
 
     def restart(self) -> None:
         """It was restarted and has everything."""
-        self.run_id = self.random_id()
+        self.run_id, self.started_at = self.random_id(), self.clock()
 
     def save_point(self) -> object:
         """What it holds now, for `rewind`."""
@@ -156,7 +163,7 @@ class MemoryJournal:
 
     # --- ownership ----------------------------------------------------------------------------------------------------
     async def identity(self) -> StoreIdentity:
-        return await self._call(lambda: StoreIdentity(self.server.run_id, self.server.store_epoch()))
+        return await self._call(self.server.identity)
 
     async def create(
         self, match_id: str, node: str, *, meta: SnapshotMeta, snapshot: bytes, connected: int = 0
@@ -177,18 +184,19 @@ class MemoryJournal:
 
     async def claim(self, match_id: str, node: str, *, expect_epoch: int) -> Claimed:
         _check_node(node)
-        epoch = expect_epoch + 1
+        by = f"{self._instance}:{expect_epoch}"
 
         def run() -> Claimed:
             held = self._alive(match_id)
-            if (held.epoch, held.node, held.by) != (epoch, node, self._instance):
+            if (held.node, held.by) != (node, by):
                 if held.epoch != expect_epoch:
                     raise ClaimLost(f"Match {match_id} is in epoch {held.epoch}, owned by {held.node or 'nobody'}.")
-                held.state, held.node, held.epoch, held.by = "live", node, epoch, self._instance
+                held.state, held.node, held.by = "live", node, by
+                held.epoch = max(held.epoch + 1, int(self.server.clock() * 1_000_000))
                 held.store, held.base, held.due_ms = self.server.store_epoch(), held.version, None
-                held.bases = _last({**held.bases, epoch: held.version})
+                held.bases = _last({**held.bases, held.epoch: held.version})
                 held.attempts += 1
-            return Claimed(Token(match_id, node, epoch, held.store), held.version, held.attempts, held.suspects)
+            return Claimed(Token(match_id, node, held.epoch, held.store), held.version, held.attempts, held.suspects)
 
         return await self._call(run)
 
@@ -201,10 +209,11 @@ class MemoryJournal:
             held = self.server.get(match_id)
             if held is not None:
                 self._alive(match_id)
-                if (held.epoch, held.node, held.by) == (epoch, token.node, self._instance):
-                    return Token(match_id, token.node, epoch, held.store)
                 theirs, ours = (held.epoch, held.version), (token.epoch, meta.version)
-                if theirs > ours or (theirs == ours and held.node != token.node):
+                if (held.epoch, held.node, held.by) == (epoch, token.node, self._instance):
+                    if held.version >= meta.version:
+                        return Token(match_id, token.node, epoch, held.store)
+                elif theirs > ours or (theirs == ours and held.node != token.node):
                     raise ClaimLost(f"Match {match_id} is in epoch {held.epoch}, owned by {held.node or 'nobody'}.")
             bases = _last({**(base_versions or {}), epoch: meta.version})
             self._put(match_id, token.node, epoch, self._instance, meta, snapshot, bases)

@@ -248,7 +248,7 @@ def test_the_owner_dies_and_edge_sockets_stay(heir: str, announced: bool) -> Non
         await asyncio.sleep(0.005)
         world.loss = 0.0
         began = world.loop.time()
-        await eventually(lambda: ben.room.epoch == 2 and eve.room.epoch == 2, 2.0)
+        await eventually(lambda: ben.room.epoch == eve.room.epoch > 1, 2.0)
         took = world.loop.time() - began
         assert took < (0.1 if announced else 1.0)
         await play(0.5)
@@ -260,7 +260,7 @@ def test_the_owner_dies_and_edge_sockets_stay(heir: str, announced: bool) -> Non
             client.check_mirror(taken)
             assert client.joins == 1
             assert not client.closed
-            assert client.epochs == [1, 2]
+            assert client.epochs == [1, ben.room.epoch]
             assert max(client.events.values()) == 1
         assert len([key for key in ben.events if key[0] == "shout"]) == number // 5
         await world.stop()
@@ -278,7 +278,7 @@ def test_a_takeover_before_the_old_owner_is_missed() -> None:
         ben.act("put", 1)
         await settled(world, hosted)
         taken = await heir.take_over(hosted.match_id)
-        await eventually(lambda: ben.room.epoch == 2, 1.0)
+        await eventually(lambda: ben.room.epoch > 1, 1.0)
         edges = edge.crossing.edges
         assert edges.remotes[hosted.match_id].owner == "c"
         ben.act("put", 2)

@@ -80,8 +80,8 @@ class World:
         self._records: dict[str, set[int]] = {}
         self._excused: dict[str, set[int]] = {}
         self._risks: dict[str, Risk] = {}
-        self._writers: dict[tuple[int, str, int], str] = {}
-        self._written: dict[tuple[int, str, int, int], int] = {}
+        self._writers: dict[tuple[str, int], str] = {}
+        self._written: dict[tuple[str, int, int], int] = {}
         self._overlaps: dict[str, float] = {}
         self._broken: list[str] = []
 
@@ -179,7 +179,7 @@ class World:
     # --- one writer ---------------------------------------------------------------------------------------------------
     def wrote(self, process: ServerProcess, match_id: str, epoch: int) -> None:
         """The store took a write of this process."""
-        writer = self._writers.setdefault((self.history, match_id, epoch), process.id)
+        writer = self._writers.setdefault((match_id, epoch), process.id)
         if writer != process.id:
             self.fail(f"{match_id} was written in epoch {epoch} by {writer} and {process.id}")
 
@@ -187,13 +187,11 @@ class World:
         """The store answered an append; `before`: the version it had."""
         if outcome is not Outcome.DONE:
             return
-        key = (self.history, entry.token.match_id, entry.token.epoch, entry.version)
+        key = (entry.token.match_id, entry.token.epoch, entry.version)
         payload = zlib.crc32(entry.payload)
-        if entry.version > before:
-            if entry.base > before:
-                self.fail(f"{entry.token.match_id}: {entry.version} was stored on {before}, not on {entry.base}")
-            self._written[key] = payload
-        elif self._written.get(key, payload) != payload:
+        if entry.version > before and entry.base > before:
+            self.fail(f"{entry.token.match_id}: {entry.version} was stored on {before}, not on {entry.base}")
+        if self._written.setdefault(key, payload) != payload:
             self.fail(f"{entry.token.match_id}: version {entry.version} was written twice, and differs")
 
     def check_owners(self) -> None:

@@ -19,6 +19,7 @@ from gameserver.errors import (
     SnapshotTooNew,
 )
 from gameserver.storage import Append, JournalStore, NodeInfo, Outcome, SnapshotMeta, Token, encode_snapshot
+from gameserver.storage.journal_ports import BASES_MAX
 
 DONE, FENCED, GAP = Outcome.DONE, Outcome.FENCED, Outcome.GAP
 
@@ -216,15 +217,16 @@ class JournalContract:
         token = await created(journal)
         await extend(journal, token, 0, 3)
         claimed = await other.claim("m1", "n2", expect_epoch=1)
-        assert (claimed.token.epoch, claimed.token.node, claimed.version, claimed.attempts) == (2, "n2", 3, 1)
+        assert claimed.token.epoch > 1
+        assert (claimed.token.node, claimed.version, claimed.attempts) == ("n2", 3, 1)
         assert await extend(journal, token, 3, 4) == [FENCED]
         assert await extend(journal, token, 0, 3) == [FENCED]
         assert await journal.save(token, 3, meta(3), state(3)) == FENCED
         assert await journal.end(token) == FENCED
         assert await extend(other, claimed.token, 3, 4) == [DONE]
         recovered = await other.recover("m1")
-        assert [entry.epoch for entry in recovered.entries] == [1, 2]
-        assert recovered.base_versions == {1: 0, 2: 3}
+        assert [entry.epoch for entry in recovered.entries] == [1, claimed.token.epoch]
+        assert recovered.base_versions == {1: 0, claimed.token.epoch: 3}
 
     async def test_one_of_many_claims_wins(self, harness: Harness) -> None:
         """The others are told who did, and only the winner writes."""
@@ -237,7 +239,7 @@ class JournalContract:
         won = [answer for answer in answers if not isinstance(answer, BaseException)]
         assert len(won) == 1
         assert sum(isinstance(answer, ClaimLost) for answer in answers) == 9
-        tokens = [Token("m1", node, 2, won[0].token.store) for node in nodes]
+        tokens = [replace(won[0].token, node=node) for node in nodes]
         outcomes = await asyncio.gather(*(extend(nodes[one.node], one, 1, 2) for one in tokens))
         assert sorted(outcome for [outcome] in outcomes) == [DONE] + [FENCED] * 9
 
@@ -287,23 +289,30 @@ class JournalContract:
         await created(journal)
         claimed = await journal.claim("m1", "n2", expect_epoch=1)
         assert await journal.claim("m1", "n2", expect_epoch=1) == claimed
-        with pytest.raises(ClaimLost, match="epoch 2, owned by n2"):
+        epoch = claimed.token.epoch
+        with pytest.raises(ClaimLost, match=f"epoch {epoch}, owned by n2"):
             await harness.journal().claim("m1", "n2", expect_epoch=1)
         with pytest.raises(ClaimLost):
             await journal.claim("m1", "n2", expect_epoch=0)
         with pytest.raises(ClaimLost):
-            await journal.claim("m1", "n2", expect_epoch=3)
+            await journal.claim("m1", "n2", expect_epoch=epoch + 1)
+        await self.pass_time(0.001)
+        again = await journal.claim("m1", "n2", expect_epoch=epoch)
+        assert (again.token.epoch > epoch, again.attempts) == (True, 2)
 
     async def test_the_last_base_versions_are_kept(self, harness: Harness) -> None:
         """So that a client of an old epoch is told whether its history is ours."""
         journal = harness.journal()
         token = await created(journal)
-        for epoch in range(1, 21):
-            await extend(journal, token, (epoch - 1) * 2, epoch * 2)
-            token = (await journal.claim("m1", f"n{epoch}", expect_epoch=epoch)).token
+        bases = {token.epoch: 0}
+        for version in range(0, 40, 2):
+            await extend(journal, token, version, version + 2)
+            token = (await journal.claim("m1", f"n{version}", expect_epoch=token.epoch)).token
+            bases[token.epoch] = version + 2
         recovered = await journal.recover("m1")
-        assert recovered.base_versions == {epoch: (epoch - 1) * 2 for epoch in range(6, 22)}
-        assert recovered.epoch == 21
+        assert recovered.base_versions == dict(list(bases.items())[-BASES_MAX:])
+        assert len(bases) == 21
+        assert recovered.epoch == token.epoch
 
     async def test_what_is_not_there_cannot_be_claimed(self, harness: Harness) -> None:
         journal = harness.journal()
@@ -381,24 +390,24 @@ class JournalContract:
         journal = harness.journal()
         token = await created(journal)
         for attempt in (1, 2, 3):
-            claimed = await journal.claim("m1", "n2", expect_epoch=attempt)
+            claimed = await journal.claim("m1", "n2", expect_epoch=token.epoch)
             assert claimed.attempts == attempt
             token = claimed.token
         assert (await journal.recover("m1")).attempts == 3
         assert (await journal.owned())[0].attempts == 3
         assert await journal.save(token, 0, meta(0), state(0)) == DONE
-        assert (await journal.claim("m1", "n2", expect_epoch=4)).attempts == 1
+        assert (await journal.claim("m1", "n2", expect_epoch=token.epoch)).attempts == 1
 
     async def test_suspects_are_counted_once_per_epoch(self, harness: Harness) -> None:
         """Snapshots do not clear them: the match may run for a while before it hangs."""
         journal = harness.journal()
         token = await created(journal)
-        for epoch in (1, 2):
+        for count in (1, 2):
             assert await journal.note_suspect(token, "tick") == DONE
             assert await journal.note_suspect(token, "tick") == DONE
             assert await journal.save(token, 0, meta(0), state(0)) == DONE
-            claimed = await journal.claim("m1", "n2", expect_epoch=epoch)
-            assert claimed.suspects == epoch
+            claimed = await journal.claim("m1", "n2", expect_epoch=token.epoch)
+            assert claimed.suspects == count
             token = claimed.token
         assert (await journal.owned())[0].suspects == 2
         assert await journal.clear_suspect(token) == DONE
@@ -418,7 +427,7 @@ class JournalContract:
         [owned] = await journal.owned()
         assert (owned.node, owned.epoch, owned.connected, owned.asleep) == ("", 1, 0, False)
         claimed = await journal.claim("m1", "n2", expect_epoch=1)
-        assert claimed.token.epoch == 2
+        assert claimed.token.epoch > 1
         assert await journal.release(token) == FENCED
 
     async def test_a_sleeping_match_is_left_alone(self, harness: Harness) -> None:
@@ -559,7 +568,7 @@ class JournalContract:
         claimed = await journal.claim("m1", "n2", expect_epoch=1)
         assert await journal.quarantine("m1", "because", expect_epoch=1) is None
         assert await extend(journal, claimed.token, 0, 1) == [DONE]
-        assert await journal.quarantine("m1", "because", expect_epoch=2)
+        assert await journal.quarantine("m1", "because", expect_epoch=claimed.token.epoch)
         assert await extend(journal, claimed.token, 1, 2) == [FENCED]
 
     # --- a store that lost something ----------------------------------------------------------------------------------
@@ -623,13 +632,53 @@ class JournalContract:
         await harness.rewind(kept)
         assert await extend(old, token, 3, 50) == [DONE]
         back = await new.reassert(claimed.token, meta=meta(5), snapshot=state(5))
-        assert back.epoch == 3
+        assert back.epoch == claimed.token.epoch + 1
         assert await extend(old, token, 50, 51) == [FENCED]
         with pytest.raises(ClaimLost):
             await old.reassert(token, meta=meta(50), snapshot=state(50))
         recovered = await new.recover("m1")
         assert (recovered.version, recovered.snapshot, recovered.entries) == (5, {"version": 5}, [])
         assert await extend(new, back, 5, 6) == [DONE]
+
+    async def test_no_epoch_comes_again_when_it_was_forgotten(self, harness: Harness) -> None:
+        """Its owner is dead, too: who claims what is left goes on under a later one, again and again."""
+        token = await created(harness.journal())
+        kept = await harness.keep()
+        claimed = (await harness.journal().claim("m1", "n2", expect_epoch=1)).token
+        epochs = [token.epoch, claimed.epoch]
+        for node in ("n3", "n4"):
+            await harness.rewind(kept)
+            await self.pass_time(0.001)
+            epochs.append((await harness.journal().claim("m1", node, expect_epoch=1)).token.epoch)
+        assert epochs == sorted(set(epochs))
+
+    async def test_who_was_owner_later_stays_so(self, harness: Harness) -> None:
+        """An owner of before has put back what it had, before the real one came to do so."""
+        old, new = harness.journal(), harness.journal()
+        token = await created(old)
+        kept = await harness.keep()
+        claimed = await new.claim("m1", "n2", expect_epoch=1)
+        await harness.rewind(kept)
+        await self.pass_time(0.001)
+        stale = await old.reassert(token, meta=meta(50), snapshot=state(50))
+        back = await new.reassert(claimed.token, meta=meta(5), snapshot=state(5))
+        assert stale.epoch < claimed.token.epoch < back.epoch
+        with pytest.raises(ClaimLost):
+            await old.reassert(stale, meta=meta(60), snapshot=state(60))
+        assert (await new.recover("m1")).snapshot == {"version": 5}
+
+    async def test_putting_back_may_be_repeated_with_what_happened_since(self, harness: Harness) -> None:
+        """The answer was lost and the match went on: the store has what it is told last, and nothing older again."""
+        journal = harness.journal()
+        token = await created(journal)
+        await harness.wipe()
+        first = await journal.reassert(token, meta=meta(2), snapshot=state(2))
+        back = await journal.reassert(token, meta=meta(4), snapshot=state(4))
+        assert back.epoch == first.epoch
+        assert (await journal.recover("m1")).snapshot == {"version": 4}
+        assert await extend(journal, back, 4, 5) == [DONE]
+        assert await journal.reassert(token, meta=meta(2), snapshot=state(2)) == back
+        assert (await journal.recover("m1")).version == 5
 
     async def test_an_owner_may_put_back_what_was_not_lost(self, harness: Harness) -> None:
         """It need not find out first; what it had under way is fenced by it."""

@@ -88,7 +88,7 @@ async def test_redis_hangs(own: EmbeddedStores) -> None:
         restored = again.host.get(match_id).match
         assert restored.version >= version
         assert restored.game.rung == 3  # type: ignore[attr-defined]
-        assert restored.epoch == 2
+        assert restored.epoch > 1
     finally:
         await again.stop()
 

@@ -51,7 +51,8 @@ async def test_a_stop_keeps_everything_and_tells_clients_to_reconnect(settings: 
         alice = await RawClient.open(app, "alice")
         back = await alice.join("board")
         assert back.info.match == joined.info.match
-        assert (back.info.epoch, back.info.slot) == (joined.info.epoch + 1, joined.info.slot)
+        assert back.info.epoch > joined.info.epoch
+        assert back.info.slot == joined.info.slot
         assert back.info.version > joined.info.version
         assert (await alice.act(back.channel, "move", 1)).result == 42
         async with asyncio.timeout(3):

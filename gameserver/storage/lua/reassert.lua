@@ -6,13 +6,15 @@ local wrong_type = held.err ~= nil
 if not wrong_type and held[1] then
   if held[1] ~= 'live' and held[1] ~= 'asleep' then return {held[1]} end
   local epoch, version = tonumber(held[2] or '') or 0, tonumber(held[4] or '') or 0
-  if held[2] == ARGV[5] and held[3] == ARGV[2] and held[5] == ARGV[6] then
-    redis.call('HSET', KEYS[1], 'by', ARGV[6])
-    return {'done', held[6]}
-  end
   local ours, our_version = tonumber(ARGV[3]), tonumber(ARGV[8])
   local same_owner = held[3] == ARGV[2]
-  if epoch > ours or (epoch == ours and (version > our_version or (version == our_version and not same_owner))) then
+  if held[2] == ARGV[5] and same_owner and held[5] == ARGV[6] then
+    -- Put back by an earlier try. If the match has gone on since, what it has now is stored in its place.
+    if version >= our_version then
+      redis.call('HSET', KEYS[1], 'by', ARGV[6])
+      return {'done', held[6]}
+    end
+  elseif epoch > ours or (epoch == ours and (version > our_version or (version == our_version and not same_owner))) then
     return {'lost', held[2], held[3] or ''}
   end
 end

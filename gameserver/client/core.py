@@ -213,6 +213,8 @@ class ClientCore:
         room = self.rooms.pop(message.channel, None)
         if room is None:
             return []
+        if room in self._leaving.values():
+            return room.end(RoomLeft(), reconnect=False)
         error = error_from(message.code, message.message, retryable=message.reconnect)
         if not (self.rejoins and message.reconnect):
             return room.end(error, reconnect=message.reconnect)

@@ -100,13 +100,10 @@ class RoomCore:
 
     # --- connection ---------------------------------------------------------------------------------------------------
     def details(self) -> JoinDetails:
-        """How to join again."""
-        if self.spectator:
-            return JoinDetails(spectate=True)
+        """How to join again. A spectator's session is over, but what it has seen keeps it from being shown less."""
         self._attempts += 1
-        return JoinDetails(
-            resume=Resume(self.session, self.epoch, self.version, self._events_position[1], self._attempts)
-        )
+        resume = Resume(self.session, self.epoch, self.version, self._events_position[1], self._attempts)
+        return JoinDetails(spectate=self.spectator, resume=resume)
 
     def disconnected(self, error: GameServerError) -> list[Outcome]:
         """Out of reach: actions wait, state and everything else stays as it is."""

@@ -381,6 +381,23 @@ class TestEnds:
         assert len(core.receive(encode_closed(CHANNEL, "match_ended", "", False))) == 1
         assert core.receive(encode_reply(2)) == [Answered("left", None)]
 
+    def test_a_room_that_is_being_left_does_not_come_back(self) -> None:
+        """Its match moves to another node in between: who has left does not join it again."""
+        core = ClientCore(rejoins=True)
+        core.leave(joined(core), "left")
+        [ended] = core.receive(encode_closed(CHANNEL, "match_moved", "", True))
+        assert isinstance(ended, Ended)
+        assert isinstance(ended.error, RoomLeft)
+        assert core.away == []
+        assert core.receive(encode_error(2, "not_joined", "", False)) == [Answered("left", None)]
+
+    def test_a_spectator_says_what_it_has_seen(self, core: ClientCore) -> None:
+        """So that it is not shown less by a server that does not know yet that the match has moved."""
+        details = joined(core, spectator=True, slot=-1).details()
+        assert details.spectate
+        assert details.resume is not None
+        assert (details.resume.epoch, details.resume.version) == (1, 10)
+
     def test_joining_again_replaces_the_room(self, core: ClientCore, room: RoomCore) -> None:
         again = joined(core)
         assert room.ended is not None

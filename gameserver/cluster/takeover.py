@@ -188,11 +188,8 @@ class Takeover:
     # --- looking ------------------------------------------------------------------------------------------------------
     async def round(self) -> int:
         """Read who lives; if something is to be seen to, do it. How many matches run now that did not before."""
-        sent_at = self._clock()
-        nodes = await self._store.nodes()
+        nodes = await self._see_nodes()
         now = self._clock()
-        self.fleet.observe(nodes, sent_at, now)
-        self._metrics.nodes.set(len(nodes))
         await self._check_identity()
         if not self._member.valid() or OWNER not in (self._member.info.roles or (OWNER,)):
             return 0
@@ -207,11 +204,19 @@ class Takeover:
         owned = await self._store.owned()
         # Reading all of many costs: what this look finds was missed by everything that tells of matches without owners.
         self._look_at += self._policy.scan_seconds * len(owned) / SCAN_MATCHES
+        await self._see_nodes()  # once more: whoever has claimed one of these since the first time is seen to live
         plan = self._plan(owned, regained=regained)
         self._look_at = min(self._look_at, plan.look_again_at)
         running = await self._carry_out(plan)
         self._incarnation = incarnation
         return running
+
+    async def _see_nodes(self) -> Sequence[NodeInfo]:
+        sent_at = self._clock()
+        nodes = await self._store.nodes()
+        self.fleet.observe(nodes, sent_at, self._clock())
+        self._metrics.nodes.set(len(nodes))
+        return nodes
 
     def _is_due(self, now: float, nodes: Sequence[NodeInfo]) -> bool:
         return now >= self._look_at or any(node.draining for node in nodes) or any(True for _ in self.fleet.missing())

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from gameserver.storage import (
     make_journal,
 )
 from tests.simulation.fleet import SimNode, World, eventually, run_virtually
+from tests.simulation.memory_journal import MemoryJournal
 
 STEP = 0.5
 
@@ -493,6 +495,33 @@ def test_a_claim_on_demand() -> None:
             await second.takeover.claim("nothing")
 
     run_virtually(lambda: with_nodes(9, 2, 3, play))
+
+
+def test_who_comes_back_while_its_matches_are_looked_at_keeps_them() -> None:
+    """Its lease had run out when it was read who lives; it has claimed its own when it is read who owns what."""
+
+    async def play(world: World) -> None:
+        first, second = world.nodes
+        second.takeover._policy = replace(second.takeover._policy, scan_seconds=60.0)
+        second.takeover.hint()
+        await asyncio.sleep(1.0)
+        await first.crash()
+        claims = []
+
+        async def come_back() -> list[OwnedMatch]:
+            second.journal.owned = owned  # type: ignore[method-assign]
+            journal = MemoryJournal(world.server)
+            assert await journal.renew(NodeInfo(first.id, "", started=world.loop.time()), 10_000)
+            claims.append(await journal.claim("m0", first.id, expect_epoch=1))
+            return await owned()
+
+        owned, second.journal.owned = second.journal.owned, come_back  # type: ignore[method-assign]
+        await asyncio.sleep(4.0)
+        assert len(claims) == 1
+        assert not second.matches
+        assert world.server.matches["m0"].epoch == claims[0].token.epoch
+
+    run_virtually(lambda: with_nodes(11, 2, 3, play))
 
 
 def test_a_match_is_claimed_before_it_is_read() -> None:

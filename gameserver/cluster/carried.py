@@ -123,9 +123,12 @@ class RemoteMatch:
         return moved or member
 
     def _place(self, *, spectate: bool, resume: Resume | None) -> Seat:
-        if spectate and self.watch is not None:
-            return self.watch
-        seat = Seat(self._edges.next_seat(), spectator=spectate, resume=None if spectate else resume)
+        watch = self.watch
+        if spectate and watch is not None:
+            if resume is not None and not watch.session and (watch.resume is None or watch.resume.epoch < resume.epoch):
+                watch.resume, watch.asked_at = resume, None  # what it has seen is to be said, too
+            return watch
+        seat = Seat(self._edges.next_seat(), spectator=spectate, resume=resume)
         self.seats[seat.number] = seat
         if spectate:
             self.watch = seat
@@ -558,7 +561,13 @@ class RemoteMatch:
 
     # --- the match comes here -----------------------------------------------------------------------------------------
     def move_in(self, hosted: HostedMatch) -> None:
-        """This node runs the match now: its members stay on their connections and are members of the match itself."""
+        """This node runs the match now: its members stay on their connections and are members of the match itself.
+
+        Unless they have seen a later epoch of it: they come back, and are told what holds.
+        """
+        if self.epoch > hosted.match.epoch:
+            self.end(MatchMoved(), reconnect=True)
+            return
         for seat in list(self.seats.values()):
             for member in list(seat.members):
                 user = seat.users[member]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from msgspec import structs
 
 from gameserver.cluster.choice import rendezvous
 from gameserver.cluster.edge import EdgePolicy, Edges
@@ -32,20 +33,18 @@ from gameserver.cluster.links import (
 from gameserver.cluster.owner import Owners
 from gameserver.cluster.placement import Placement
 from gameserver.cluster.questions import Questions
-from gameserver.errors import (
-    MatchMoved,
-)
+from gameserver.errors import GameServerError, MatchMoved
 from gameserver.match import User
+from gameserver.protocol import Resume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from gameserver.cluster.host import Host
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.member import Member
     from gameserver.cluster.ports import Receiver
     from gameserver.cluster.services import Services
-    from gameserver.protocol import Resume
     from gameserver.storage import Bus, JournalStore, NodeInfo, OwnedMatch, Subscription
 
 log = structlog.get_logger("gameserver.cluster")
@@ -69,7 +68,9 @@ class Crossing:
         prefix: str = "gs",
         roles: Sequence[str] = ("edge", "owner"),
         policy: EdgePolicy | None = None,
+        is_owner: Callable[[str, str, int], Awaitable[bool]],
     ) -> None:
+        """`is_owner`: see `Takeover.is_owner`."""
         policy = policy or EdgePolicy()
         self.node = node
         self.owns = "owner" in roles
@@ -82,8 +83,9 @@ class Crossing:
             bus, services.clock, node, prefix, host.local, silent_seconds_max=policy.edge_silent_seconds_max
         )
         self.edges = Edges(
-            bus, store, services, node, prefix, policy, next_channel=host.next_channel, bring=self._bring
-        )
+            bus, store, services, node, prefix, policy, next_channel=host.next_channel, bring=self._bring,
+            is_owner=is_owner,
+        )  # fmt: skip
         self.questions = Questions(bus, live_nodes, node, prefix)
         self.placement = Placement(self.questions, host, services.clock, owns=self.owns)
         self.questions.answers["bring"] = self._on_bring
@@ -130,7 +132,7 @@ class Crossing:
         if isinstance(message, Acts):
             owners.acts(message)
         elif isinstance(message, Attach):
-            owners.attach(message)
+            self._attach(message)
         elif isinstance(message, Beat):
             owners.beat(message)
         elif isinstance(message, Roll):
@@ -145,6 +147,22 @@ class Crossing:
             self.questions.answered(message)
         else:
             self.edges.on_node(message)
+
+    def _attach(self, message: Attach) -> None:
+        hosted = self._host.local(message.match)
+        resume = None if message.resume is None else Resume(*message.resume)
+        if hosted is not None and resume is not None and hosted.is_behind(resume):
+            self._keep(self._attach_if_here(hosted, resume, message))
+        else:
+            self.owners.attach(message)
+
+    async def _attach_if_here(self, hosted: HostedMatch, resume: Resume, message: Attach) -> None:
+        try:
+            resume = await self._host.placed_here(hosted, resume) or resume
+        except GameServerError as error:
+            self.owners.refuse(message, error)
+        else:
+            self.owners.attach(structs.replace(message, resume=structs.astuple(resume)))
 
     # --- matches change hands -----------------------------------------------------------------------------------------
     def channel_of(self, match_id: str) -> int | None:

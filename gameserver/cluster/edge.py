@@ -97,8 +97,12 @@ class Edges:
         *,
         next_channel: Callable[[], int],
         bring: Callable[[OwnedMatch], Awaitable[None]],
+        is_owner: Callable[[str, str, int], Awaitable[bool]],
     ) -> None:
-        """`bring`: see that somebody runs a match that nobody runs; called again and again while that is so."""
+        """`bring`: see that somebody runs a match that nobody runs; called again and again while that is so.
+
+        `is_owner`: see `Takeover.is_owner`.
+        """
         self.services = services
         self.node = node
         self.policy = policy
@@ -110,6 +114,7 @@ class Edges:
         self._prefix = prefix
         self._next_channel = next_channel
         self._bring = bring
+        self._is_owner = is_owner
         self._clock = services.clock
         self._seats = services.new_seed() << 8 & (2**62 - 1)  # not those of the process that had this id before
         self._heard: dict[str, float] = {}
@@ -149,6 +154,8 @@ class Edges:
             remote = self.remotes.get(match_id)  # somebody else may have been quicker
             if remote is None:
                 remote = self._carry(match_id, "" if found.node == self.node else found.node)
+        if resume is not None and resume.epoch > remote.epoch > 0:
+            await self._check_owner(remote)
         return await remote.join(user, receiver, request, spectate=spectate, resume=resume, seconds=seconds)
 
     async def find(self, match_id: str) -> OwnedMatch:
@@ -157,6 +164,14 @@ class Edges:
         if found is None:
             raise MatchNotFound
         return found
+
+    async def _check_owner(self, remote: RemoteMatch) -> None:
+        """Somebody comes who has seen a later epoch: it may be another node by now. Raises `MatchMoved`."""
+        if not await self._is_owner(remote.owner, remote.match_id, remote.epoch):
+            self._seek(remote, gone=False)
+            raise MatchMoved
+        if remote.closed:
+            raise MatchMoved
 
     def _carry(self, match_id: str, owner: str) -> RemoteMatch:
         remote = RemoteMatch(self, match_id, self._next_channel(), owner)

@@ -10,9 +10,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from msgspec.structs import replace
 
 from gameserver.cluster.hosted import HostedMatch
 from gameserver.cluster.matches import LocalMatches, options_key
+from gameserver.cluster.owner import FULL_VERSION
 from gameserver.errors import (
     JoinRefused,
     MatchEnded,
@@ -74,9 +76,27 @@ class Host(LocalMatches):
             if hosted is None and crossing is None:
                 raise MatchNotFound
             if hosted is not None:
+                resume = await self.placed_here(hosted, resume)
                 return hosted.join(user, receiver, request, spectate=spectate, resume=resume)
         assert crossing is not None  # noqa: S101 - without one the match was here, or nowhere
         return await crossing.join(match_id, user, receiver, request, spectate=spectate, resume=resume)
+
+    async def placed_here(self, hosted: HostedMatch, resume: Resume | None) -> Resume | None:
+        """What a client comes back with to this match, when it is certain that it is here where the match runs.
+
+        A client that has seen a later epoch proves that another node had it, and may have it still: the store is asked.
+        If it says that the match is this node's, what was seen of it elsewhere is lost, and the whole state is the
+        answer. Raises `MatchMoved`.
+        """
+        if resume is None or not hosted.is_behind(resume):
+            return resume
+        if self.is_owner is not None and not await self.is_owner(self._node, hosted.match_id, hosted.match.epoch):
+            if self.doubted is not None:
+                self.doubted(hosted.match_id)
+            raise MatchMoved
+        if hosted.closed:
+            raise MatchMoved
+        return replace(resume, epoch=hosted.match.epoch, version=FULL_VERSION)
 
     async def reach(self, match_id: str) -> HostedMatch:
         """The match of that id, brought here if nobody runs it; raises `MatchNotFound`."""

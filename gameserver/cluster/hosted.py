@@ -51,8 +51,8 @@ class HostedMatch(HostedOutput):
             raise MatchMoved
         if self.closed or self.match.ended is not None:
             raise MatchEnded
-        if resume is not None and resume.epoch > self.match.epoch and not self._services.certain():
-            raise MatchMoved  # it was elsewhere in the meantime, while this node could not ask whose the match is
+        if self.is_behind(resume):
+            raise MatchMoved  # it was elsewhere in the meantime: nobody is shown less than they have seen unasked
         if resume is not None and not spectate:
             member = self._come_back(user, receiver, request, resume)
             if member is not None:
@@ -72,6 +72,10 @@ class HostedMatch(HostedOutput):
         if replaced is not None:
             self._detach(replaced, SessionReplaced(), reconnect=False)
         return self._arrive(Member(self, receiver, request, session, user.id, events_version=self.released_version))
+
+    def is_behind(self, resume: Resume | None) -> bool:
+        """Has the client seen a later epoch? Then the match may be another node's: see `LocalMatches.sure`."""
+        return resume is not None and resume.epoch > self.match.epoch
 
     def _arrive(self, member: Member) -> Member:
         self.members[member.session_id] = member

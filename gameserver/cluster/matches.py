@@ -68,6 +68,10 @@ class LocalMatches:
         self._node = ""
         self.bring: Callable[[str], Awaitable[bool]] | None = None
         """Has a match that nobody runs be run here. Whether it is here now."""
+        self.is_owner: Callable[[str, str, int], Awaitable[bool]] | None = None
+        """See `Takeover.is_owner`; None: there are no other nodes."""
+        self.doubted: Callable[[str], None] | None = None
+        """A match here may be another node's by now: look into it."""
         self.topics: Topics | None = None
         self.crossing: Crossing | None = None
         """The way to matches that other nodes run; None: there are no other nodes."""

@@ -24,7 +24,6 @@ from gameserver.cluster.handover import Handover
 from gameserver.cluster.hibernation import Hibernator
 from gameserver.cluster.host import Host
 from gameserver.cluster.journal import JournalPolicy, JournalWriter
-from gameserver.cluster.lease import LeaseState
 from gameserver.cluster.matches import HostLimits
 from gameserver.cluster.membership import Membership, Pace, RenewalStore, lease_clock
 from gameserver.cluster.meters import Meters
@@ -101,7 +100,6 @@ class ClusterNode:
             meters=Meters(metrics),
             keeper=self.host,
             valid=self.membership.valid,
-            certain=lambda: self.membership.state is LeaseState.HELD,
             recent=RecentLimits(settings.match.resume_frames_max, settings.match.resume_bytes_max),
             new_match_id=around.new_id,
             new_session_id=around.new_id,
@@ -116,7 +114,7 @@ class ClusterNode:
         )  # fmt: skip
         self.crossing = Crossing(
             around.bus, journal, self.host, services, name, self.live_nodes, prefix=settings.redis.prefix,
-            roles=self.roles, policy=policy_for(cluster.lease_seconds),
+            roles=self.roles, policy=policy_for(cluster.lease_seconds), is_owner=self.takeover.is_owner,
         )  # fmt: skip
         self._meters = NodeMeters(metrics, self.writer, around.bus, self.crossing.edges)
         self.handover = Handover(self.writer, clock, announce=self.crossing.announce_free)
@@ -126,6 +124,8 @@ class ClusterNode:
         self.hibernator = Hibernator(self.host, self.handover, clock)
         self.crossing.questions.answers["look"] = self._look
         self.host.bring = self.arrivals.bring
+        self.host.is_owner = self.takeover.is_owner
+        self.host.doubted = self.reassertion.look_at
         self.writer.on_refused = self.reassertion.refused
         self.membership.on_lost = tenure.drop_all
         self.membership.on_reunited = self.reassertion.look_at_all
@@ -172,7 +172,7 @@ class ClusterNode:
         await self.membership.start(sole=self._around.sole)
         self.reassertion.start()
         await self.crossing.start()
-        running = await self.takeover.start()
+        running = await self.takeover.start(sole=self._around.sole)
         self.snapshotter.start()
         self.arrivals.start()
         if self.owns:

@@ -290,12 +290,13 @@ class Owners:
                 raise MatchMoved("The match is not run here.")
             self._attach(hosted, message)
         except GameServerError as error:
-            self._refuse(message, error)
+            self.refuse(message, error)
         except Exception as failure:
             log.error("attach_failed", match=message.match, edge=message.edge, exc_info=failure)
-            self._refuse(message, InternalError())
+            self.refuse(message, InternalError())
 
-    def _refuse(self, message: Attach, error: GameServerError) -> None:
+    def refuse(self, message: Attach, error: GameServerError) -> None:
+        """No seat: say why."""
         refused = Refused(
             message.match, self.node, message.seat, message.attempt, error.code, error.message, error.retryable
         )

@@ -98,6 +98,11 @@ class Reassertion:
         self._suspected.add(match_id)
         self._wake.set()
 
+    def look_at(self, match_id: str) -> None:
+        """It may be another node's by now."""
+        self._suspected.add(match_id)
+        self._wake.set()
+
     def look_at_all(self, done: Callable[[], None] | None = None) -> None:
         """The store has changed, or was away: it may have lost any of our matches, or given them to others.
 

@@ -64,8 +64,6 @@ class Services:
     keeper: Keeper
     valid: Callable[[], bool] = field(default=_always)
     """May this node write to sockets as the owner of its matches, at this very moment?"""
-    certain: Callable[[], bool] = field(default=_always)
-    """Does the store know that they are this node's, as far as one can tell? Not so while the node is adrift."""
     gate: Gate = field(default_factory=OpenGate)
     """Of matches that no store knows."""
     window: int = 64

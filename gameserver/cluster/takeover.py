@@ -124,14 +124,19 @@ class Takeover:
         self._look_at = -math.inf
         self._hold_until = -math.inf
         self._identity: StoreIdentity | None = None
+        self._sole = False
         self._failing = False
         self._hint = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------------
-    async def start(self) -> int:
-        """Claim what is to be claimed now, then go on in the background; how many matches run. Raises nothing."""
+    async def start(self, *, sole: bool = False) -> int:
+        """Claim what is to be claimed now, then go on in the background; how many matches run. Raises nothing.
+
+        `sole`: the store is this process's own, so nobody lives who could put anything back.
+        """
         running = 0
+        self._sole = sole
         for _ in range(START_ROUNDS_MAX):
             try:
                 found = await self.round()
@@ -236,10 +241,12 @@ class Takeover:
         """A store that was rewound or emptied: give owners one lease to put back what they hold, before any claim."""
         identity = await self._store.identity()
         before, self._identity = self._identity, identity
+        now = self._clock()
+        if before is None and not self._sole:
+            self._hold_until = now + self._policy.lease_seconds - identity.up_seconds
         if before is None or before == identity:
             return
         log.warning("store_has_changed", emptied=before.epoch != identity.epoch)
-        now = self._clock()
         self.fleet.begin_anew(now)
         self._hold_until = now + self._policy.lease_seconds
         self._look_at = self._hold_until
@@ -288,6 +295,20 @@ class Takeover:
             await self._set_aside(orphan)
             raise MatchQuarantined
         return await self._take(orphan)
+
+    async def is_owner(self, node: str, match_id: str, epoch: int) -> bool:
+        """Somebody has seen a later epoch of this match: is it this node's, under this one, all the same?
+
+        Nothing is, while owners may be about to put back what the store has lost, or when it does not answer.
+        """
+        try:
+            await self._check_identity()
+            [match] = await self._store.find([match_id])
+        except StoreUnavailable:
+            return False
+        if match is None or self._clock() < self._hold_until:
+            return False
+        return (match.node, match.epoch) == (node, epoch)
 
     async def _is_here(self, match_id: str) -> bool:
         under_way = self._under_way.get(match_id)

@@ -334,11 +334,20 @@ async def test_a_node_that_cannot_ask_takes_nobody_in_who_has_seen_a_later_epoch
     member, _ = await enter(host, "board", "a")
     await turn()
     match_id, resume = member.hosted.match_id, Resume(member.session_id, 5, 1)
-    services = host._services
-    services.certain = lambda: False
+    answers, doubted = [False, True], []
+    asked = []
+
+    async def is_owner(*who: Any) -> bool:
+        asked.append(who)
+        return answers[len(asked) - 1]
+
+    host.is_owner, host.doubted = is_owner, doubted.append
     with pytest.raises(MatchMoved):
         await host.join("match", match_id, User("a"), FakeReceiver(), 2, resume=resume)
-    services.certain = lambda: True
+    assert doubted == [match_id]
     again = await host.join("match", match_id, User("a"), FakeReceiver(), 3, resume=resume)
     assert again.session_id == member.session_id
+    assert asked == [("", match_id, 1)] * 2
+    with pytest.raises(MatchMoved):
+        again.hosted.join(User("a"), FakeReceiver(), 4, resume=resume)
     await host.stop(1)

@@ -390,6 +390,27 @@ def test_a_store_that_forgot_is_told_by_the_owners(how: str) -> None:
     run_virtually(lambda: with_nodes(8, 3, 20, play, adrift_seconds_max=30.0))
 
 
+def test_a_node_that_starts_when_the_store_comes_back_waits_for_the_owners() -> None:
+    """The store is back as it was when the matches were its own; the one that runs them since puts them back."""
+
+    async def play(world: World) -> None:
+        first, second = world.nodes
+        point = world.server.save_point()
+        await first.crash()
+        await eventually(lambda: all_run(world), 5.0)
+        await asyncio.sleep(2.0)
+        second.cut_off = True
+        world.server.rewind(point)
+        await first.start()
+        second.cut_off = False
+        await asyncio.sleep(8.0)
+        assert not first.matches
+        assert len(second.matches) == 20
+        world.check_settled()
+
+    run_virtually(lambda: with_nodes(10, 2, 20, play, adrift_seconds_max=30.0))
+
+
 async def crash(world: World, one: SimNode) -> None:
     await one.crash()
     await asyncio.sleep(world.random.uniform(0.0, 5.0))

@@ -158,6 +158,16 @@ MUTATIONS = (
         "        if False:\n            return False", ("tests/cluster/test_takeover.py",),
     ),
     Mutation(
+        "a node that starts leaves owners the time to put back",
+        "cluster/takeover.py", "if before is None and not self._sole:", "if False:",
+        ("tests/cluster/test_takeover.py",),
+    ),
+    Mutation(
+        "who has seen a later epoch is not shown an earlier one",
+        "cluster/hosted.py", "return resume is not None and resume.epoch > self.match.epoch", "return False",
+        (CROSSING,),
+    ),
+    Mutation(
         "a refused action is sent again once",
         "client/outgoing.py", "        if not is_first:\n", "        if not is_first and len(self._refused) > 1:\n",
         (CORE,),

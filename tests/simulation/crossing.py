@@ -243,9 +243,7 @@ class SimClient:
     async def connect(self, node: Node) -> None:
         self.node = node
         self.joins += 1
-        resume = None
-        if self.room is not None and not self.spectate:
-            resume = self.room.details().resume
+        resume = None if self.room is None else self.room.details().resume
         member = await node.host.join(
             "match", self.match_id, self.user, self, self.joins, spectate=self.spectate, resume=resume
         )

@@ -12,7 +12,7 @@ from gameserver.cluster.hosted import HostedMatch
 from gameserver.cluster.links import node_channel
 from gameserver.cluster.member import Member
 from gameserver.cluster.owner import FULL_VERSION
-from gameserver.errors import GameNotFound, MatchFull, MatchNotFound, PermissionDenied
+from gameserver.errors import GameNotFound, MatchFull, MatchMoved, MatchNotFound, PermissionDenied
 from gameserver.match import Game, game_name
 from gameserver.storage import SnapshotMeta, encode_snapshot
 from tests.simulation.crossing import Ledger, LooseLedger, Node, SimClient, StrictLedger, Ticking, World, settled
@@ -285,6 +285,40 @@ def test_a_takeover_before_the_old_owner_is_missed() -> None:
         await settled(world, taken)
         assert list(taken.match.game.bags["ben"].done) == [1, 2]
         assert not ben.closed
+        await world.stop()
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("spectate", [False, True])
+@pytest.mark.parametrize("door", ["a", "b"])
+def test_who_has_seen_a_later_epoch_is_not_shown_an_earlier_one(door: str, spectate: bool) -> None:
+    """By the owner before, which does not know yet, or by an edge that still follows it: they ask the store first."""
+
+    async def main() -> None:
+        world, owner, edge, hosted = await two_nodes(Ledger)
+        heir = await world.node("c")
+        ann = await edge.client("ann", hosted.match_id)
+        eve = await edge.client("eve", hosted.match_id, spectate=True)
+        ben = await edge.client("ben", hosted.match_id, spectate=spectate)
+        ann.act("put", 1)
+        await settled(world, hosted)
+        ben.cut()
+        world.loss = 1.0  # nobody is told
+        taken = await heir.take_over(hosted.match_id)
+        await ben.connect(heir)
+        ben.cut()
+        world.loss = 0.0
+        assert owner.host.get(hosted.match_id) is hosted
+        with pytest.raises(MatchMoved):
+            await ben.connect(world.nodes[door])
+        owner.reassertion.start()
+        await ben.come_back(world.nodes[door])
+        await settled(world, taken)
+        assert hosted.match_id not in owner.host or door == "b"
+        assert eve.epochs == ann.epochs == [1, taken.match.epoch]
+        assert set(ben.epochs[1:]) == {taken.match.epoch}
+        await owner.reassertion.stop()
         await world.stop()
 
     run_virtually(main)

@@ -97,7 +97,6 @@ class World:
 
     def start_server(self, name: str, roles: tuple[str, ...]) -> ServerProcess:
         """A new process."""
-        self.hurt()  # it does not know that the store has changed
         server = self.servers[name] = ServerProcess(self, name, roles)
         self.everyone.append(server)
         return server

@@ -243,7 +243,7 @@ class Takeover:
         before, self._identity = self._identity, identity
         now = self._clock()
         if before is None and not self._sole:
-            self._hold_until = now + self._policy.lease_seconds - identity.up_seconds
+            self._hold_until = now + self._policy.lease_seconds - identity.known_seconds
         if before is None or before == identity:
             return
         log.warning("store_has_changed", emptied=before.epoch != identity.epoch)

@@ -80,8 +80,8 @@ class StoreIdentity:
 
     run_id: str
     epoch: str
-    up_seconds: float = field(compare=False)
-    """Since that start, not less than a second exact."""
+    known_seconds: float = field(compare=False)
+    """For how long nodes have had answers since that start; very long if it is the first one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ Keys carry the shard as their hash tag, so that one script call may touch all ke
     gs:{s17}:matches             set of the shard's matches that are awake
     gs:{s17}:due                 sorted set of those asleep, by when they want to be woken
     gs:{s17}:store               the random epoch of this store, made with the first token; gone when it is emptied
+    gs:{s0}:run                  hash: run (the run id of the server that was asked last), since (unix seconds)
     gs:{s17}:quarantined         set of keys of quarantined snapshots; the journal is beside, with `:journal` appended
 """
 
@@ -97,11 +98,9 @@ class RedisJournal(RedisLeases):
 
     async def identity(self) -> StoreIdentity:
         """See `JournalStore.identity`."""
-        key = f"{self._shard(0)}:store"
-        _, epoch, info = await self._calls.run(
-            [("SET", key, secrets.token_hex(8), "NX"), ("GET", key), ("INFO", "server")]
-        )
-        return StoreIdentity(str(info["run_id"]), epoch.decode(), float(info["uptime_in_seconds"]))
+        keys = [f"{self._shard(0)}:store", f"{self._shard(0)}:run"]
+        run, epoch, since, now = await self._calls.run_script("identity", keys, [secrets.token_hex(8)])
+        return StoreIdentity(run.decode(), epoch.decode(), float(now) - float(since))
 
     # --- ownership ----------------------------------------------------------------------------------------------------
     async def create(

@@ -92,8 +92,8 @@ class MemoryServer:
         self.leases: dict[str, tuple[NodeInfo, float]] = {}
         self.epoch: str | None = None
         self.run_id = self.random_id()
-        self.started_at = -math.inf
-        """It has been there for long."""
+        self.asked: tuple[str, float] | None = None
+        """The run that was asked last, and since when."""
 
     def random_id(self) -> str:
         """Like `secrets.token_hex(8)`, but the same in each run."""
@@ -112,27 +112,30 @@ class MemoryServer:
 
     def identity(self) -> StoreIdentity:
         """Which store this is."""
-        return StoreIdentity(self.run_id, self.store_epoch(), self.clock() - self.started_at)
+        now = self.clock()
+        if self.asked is None or self.asked[0] != self.run_id:
+            self.asked = (self.run_id, -math.inf if self.asked is None else now)
+        return StoreIdentity(self.run_id, self.store_epoch(), now - self.asked[1])
 
     def wipe(self) -> None:
         """It comes back empty."""
         self.matches.clear()
         self.leases.clear()
-        self.epoch = None
+        self.epoch = self.asked = None
         self.restart()
 
     def restart(self) -> None:
         """It was restarted and has everything."""
-        self.run_id, self.started_at = self.random_id(), self.clock()
+        self.run_id = self.random_id()
 
     def save_point(self) -> object:
         """What it holds now, for `rewind`."""
-        return copy.deepcopy((self.matches, self.leases, self.epoch))
+        return copy.deepcopy((self.matches, self.leases, self.epoch, self.asked))
 
     def rewind(self, point: object) -> None:
         """It was restarted and has only what it had then."""
         assert isinstance(point, tuple)
-        self.matches, self.leases, self.epoch = copy.deepcopy(point)
+        self.matches, self.leases, self.epoch, self.asked = copy.deepcopy(point)
         self.restart()
 
     def get(self, match_id: str) -> HeldMatch | None:

@@ -576,6 +576,7 @@ class JournalContract:
         """The same to everybody."""
         identity = await harness.journal().identity()
         assert await harness.journal().identity() == identity
+        assert identity.known_seconds > 1000, "nothing was there before that could be lost"
         await harness.wipe()
         again = await harness.journal().identity()
         assert again.epoch != identity.epoch

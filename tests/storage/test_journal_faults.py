@@ -201,6 +201,7 @@ async def test_a_killed_store_has_what_was_appended(own_store: EmbeddedStores) -
         assert (recovered.snapshot, [entry.version for entry in recovered.entries]) == ({"version": 6}, [*range(7, 12)])
         after = await journal.identity()
         assert after.run_id != identity.run_id
+        assert after.known_seconds < 60 < identity.known_seconds
         assert after.epoch == identity.epoch
 
 

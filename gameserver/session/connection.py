@@ -118,6 +118,9 @@ class SessionMachine:
     def admit(self, size_bytes: int, now: float) -> None:
         """Before decoding: raises BudgetExceeded if the connection sends more than it may."""
         policy = self.policy
+        if self._full_at <= now and size_bytes < MESSAGE_BYTES_PER_TOKEN:  # all of it is there: most of the time
+            self._full_at = now + policy.token_seconds
+            return
         full_at = (self._full_at if self._full_at > now else now) + policy.token_seconds
         if size_bytes >= MESSAGE_BYTES_PER_TOKEN:
             # No message costs more than a full budget: one of the largest size may always be sent after a pause.

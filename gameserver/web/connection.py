@@ -170,10 +170,10 @@ class Connection:
         """One binary message. Never raises."""
         if self.ending is not None:
             return
+        counts, size = self._counts, len(data)
         try:
-            self._machine.admit(len(data), self.heard_at)
-            counts = self._counts
-            counts.bytes += len(data)
+            self._machine.admit(size, self.heard_at)
+            counts.bytes += size
             action = peek_action(data)
             if action is None:
                 self._handle(decode_client(data, self._limits))

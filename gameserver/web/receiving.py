@@ -1,10 +1,10 @@
 """The way in below aiohttp's public API: bytes reach a connection inside the transport's own callback.
 
-aiohttp shakes hands. Then its parser stays and the rest of it goes: a `DirectLink` takes the transport over and is what
-the parser feeds. So a message costs no queue, no future and no task's turn, and a connection keeps no request, no
-handler and no parked task in memory. This module is the one place that does so. It leans on what is not public in
-aiohttp: `WebSocketReader` (the parser), `WebSocketDataQueue` (what it feeds), `WebSocketResponse._post_start` (where
-the two are put together), and on a `RequestHandler` that tidies up when it is told that its connection is lost.
+aiohttp shakes hands, and then it goes: a `DirectLink` takes the transport over and reads frames itself (`frames`). So a
+message costs no queue, no future and no task's turn, and a connection keeps no request, no handler, no parser and no
+parked task in memory. This module is the one place that does so. It leans on what is not public in aiohttp:
+`WebSocketResponse._post_start` (where the handshake is over), a `RequestHandler` that hands on what came with the
+request and tidies up when it is told that its connection is lost, and `websocket_mask` (in `frames`).
 
 `find_problem` tries all this out on the aiohttp that is installed; where it finds one, the server goes through
 `WebSocketResponse.receive()` (see `socket`).
@@ -17,22 +17,29 @@ import socket
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
-from aiohttp import WSCloseCode, WSMsgType, web
-from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
-from aiohttp.http import WebSocketError
+from aiohttp import web
 
 from gameserver.protocol import close_frame
+from gameserver.web.frames import (
+    BINARY,
+    CLOSE,
+    GOING_AWAY,
+    MASKED,
+    PING,
+    SMALL_HEAD_BYTES,
+    SMALL_MAX,
+    TEXT,
+    WHOLE_BINARY,
+    FrameError,
+    FrameReader,
+    read_close,
+    websocket_mask,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = structlog.get_logger("gameserver.web")
-
-# In Python 3.11 a look at an enum's member costs as much as ten looks at a global.
-BINARY: Final = WSMsgType.BINARY
-PING: Final = WSMsgType.PING
-TEXT: Final = WSMsgType.TEXT
-CLOSE: Final = WSMsgType.CLOSE
 
 PROBE_SECONDS: Final = 2.0
 PROBE_CLOSE_SECONDS: Final = 0.1
@@ -63,27 +70,26 @@ class Listener(Protocol):
         """The transport is closed."""
 
 
-class DirectLink(WebSocketDataQueue, asyncio.Protocol):
-    """What the transport calls with bytes, and aiohttp's parser with messages. Nothing is queued."""
+class DirectLink(asyncio.Protocol):
+    """What the transport calls with bytes. Nothing is queued."""
 
     __slots__ = (
-        "_close_received", "_close_sent", "_listener", "_lost", "_now", "_transport", "independent", "parser",
-        "writing_paused",
+        "_close_received", "_close_sent", "_deaf", "_limit", "_listener", "_lost", "_now", "_reader", "_transport",
+        "independent", "writing_paused",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, message_bytes_limit: int, now: Callable[[], float]) -> None:
-        # Not the base class's `__init__`: it makes a queue. The size that the parser looks at stays zero.
         self.writing_paused = False
         self.independent = False
         """aiohttp has let go of the transport."""
         self._now = now
         self._transport = transport
-        self._listener: Listener
+        self._limit = message_bytes_limit
+        self._listener: Listener | None = None
+        self._reader: FrameReader | None = None  # only while something is not whole yet
+        self._deaf = False
         self._close_sent = self._close_received = False
         self._lost: asyncio.Future[None] | None = None
-        self.parser: WebSocketReader | None = WebSocketReader(
-            self, message_bytes_limit, compress=False, decode_text=True
-        )
 
     def listen(self, listener: Listener) -> None:
         """Before the first bytes: where messages go."""
@@ -92,10 +98,56 @@ class DirectLink(WebSocketDataQueue, asyncio.Protocol):
     # --- what the transport calls ------------------------------------------------------------------------------------
     def data_received(self, data: bytes) -> None:
         """Bytes: none, one or many messages."""
-        parser = self.parser
-        if parser is not None:
-            self._listener.heard_at = self._now()
-            parser.feed_data(data)
+        listener = self._listener
+        if listener is None or self._deaf:
+            return
+        listener.heard_at = self._now()
+        at, end = 0, len(data)
+        if self._reader is None:
+            # Small messages, each whole, as nearly always: what the reader does with them, in as few steps as can be.
+            while end - at >= SMALL_HEAD_BYTES and data[at] == WHOLE_BINARY and MASKED <= data[at + 1] <= SMALL_MAX:
+                start = at + SMALL_HEAD_BYTES
+                stop = start + data[at + 1] - MASKED
+                if stop > end:
+                    break
+                payload = bytearray(data[start:stop])
+                websocket_mask(data[at + 2 : start], payload)
+                try:
+                    listener.feed(bytes(payload))
+                except Exception as failure:
+                    log.error("message_not_taken", exc_info=failure)
+                at = stop
+        if at < end:
+            self._read(listener, data[at:])
+
+    def _read(self, listener: Listener, data: bytes) -> None:
+        reader = self._reader
+        if reader is None:
+            reader = FrameReader(self._limit)
+        try:
+            for opcode, payload in reader.read(data):
+                self._tell(listener, opcode, payload)
+                if self._deaf:
+                    break
+        except FrameError as error:
+            self._deaf = True
+            listener.unreadable(error.close_code)
+        self._reader = None if reader.at_rest or self._deaf else reader
+
+    def _tell(self, listener: Listener, opcode: int, payload: bytes) -> None:
+        try:
+            if opcode == BINARY:
+                listener.feed(payload)
+            elif opcode == PING:
+                listener.feed_ping(payload)
+            elif opcode == TEXT:
+                listener.feed_text()
+            elif opcode == CLOSE:
+                self._peer_closed(listener, read_close(payload))
+        except FrameError:
+            raise
+        except Exception as failure:
+            log.error("message_not_taken", exc_info=failure)
 
     def eof_received(self) -> None:
         """The transport closes by itself."""
@@ -110,51 +162,36 @@ class DirectLink(WebSocketDataQueue, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end, whoever wanted it."""
-        if self.parser is None:
-            return
         listener = self._listener
-        self.parser = None  # they refer to each other
-        del self._listener
+        if listener is None:
+            return
+        self._listener = self._reader = None  # they refer to each other
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
         listener.gone()
 
-    # --- what the parser calls ---------------------------------------------------------------------------------------
-    def feed_data(self, message: Any, size: int) -> None:
-        """One whole message."""
-        kind = message.type
-        try:
-            if kind is BINARY:
-                self._listener.feed(message.data)
-            elif kind is PING:
-                self._listener.feed_ping(message.data)
-            elif kind is TEXT:
-                self._listener.feed_text()
-            elif kind is CLOSE:
-                self._peer_closed(message.data or WSCloseCode.OK)
-        except Exception as failure:  # raised into the parser it would stop it for good
-            log.error("message_not_taken", exc_info=failure)
-
-    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        """What arrived is no WebSocket, or too large; the parser reads nothing after it."""
-        self._listener.unreadable(exc.code if isinstance(exc, WebSocketError) else WSCloseCode.PROTOCOL_ERROR)
+    # --- what aiohttp's handler calls until it has let go ------------------------------------------------------------
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Bytes that came with the request, or just after it; whether that was all, and what is left of them."""
+        self.data_received(data)
+        return False, b""
 
     def feed_eof(self) -> None:
-        """aiohttp's handler lost the transport before it could let go of it."""
+        """It lost the transport before it could let go of it."""
         if not self.independent:
             self.connection_lost(None)
 
-    def _peer_closed(self, close_code: int) -> None:
-        self._close_received = True
+    def _peer_closed(self, listener: Listener, close_code: int) -> None:
+        self._close_received = self._deaf = True
         if self._close_sent:
             self._transport.close()
         else:
-            self._listener.peer_closed(close_code)
+            listener.peer_closed(close_code)
 
     # --- what the connection calls -----------------------------------------------------------------------------------
     async def close(self, close_code: int, reason: bytes) -> None:
         """Say why, and wait for the peer to say that it has read all until there. It may never do so."""
-        if self.parser is None:
+        if self._listener is None:
             return
         self._lost = asyncio.get_running_loop().create_future()
         if not self._transport.is_closing():
@@ -189,7 +226,7 @@ class DirectSocket(web.WebSocketResponse):
             return
         link = self._link = DirectLink(transport, self._message_bytes_limit, self._now)
         link.listen(self._opened(transport, link))
-        request.protocol.set_parser(link.parser)  # type: ignore[arg-type] # what came with the request is in there
+        request.protocol.set_parser(link)  # type: ignore[arg-type] # what came with the request is read
         request.protocol.keep_alive(False)
 
     def let_go(self, request: web.BaseRequest) -> None:
@@ -211,6 +248,7 @@ HANDSHAKE: Final = (
     b"GET / HTTP/1.1\r\nHost: probe\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
+MASK: Final = b"\1\2\3\4"
 # Control frames may stand between fragments.
 SENT: Final = (
     (0x82, b"whole"), (0x02, b"in "), (0x89, b"!"), (0x80, b"parts"), (0x81, b"text"), (0x88, b"\x03\xe9")
@@ -284,10 +322,10 @@ async def _try_out(problems: list[str]) -> None:
     await asyncio.get_running_loop().connect_accepted_socket(server, theirs)
     reader, writer = await asyncio.open_unix_connection(sock=ours)
     try:
-        writer.write(HANDSHAKE)
+        writer.write(HANDSHAKE + _masked(*SENT[0]))
         await reader.readuntil(b"\r\n\r\n")
         await let_go.wait()
-        writer.writelines(_masked(first, payload) for first, payload in SENT)
+        writer.writelines(_masked(first, payload) for first, payload in SENT[1:])
         closed = await reader.read()
         if server.connections:
             problems.append("aiohttp has not forgotten the connection")
@@ -295,12 +333,14 @@ async def _try_out(problems: list[str]) -> None:
         writer.close()
         await server.shutdown(PROBE_CLOSE_SECONDS)
     told = probes[0].told if probes else []
-    if closed != close_frame(WSCloseCode.GOING_AWAY, b"") or told != TOLD:
+    if closed != close_frame(GOING_AWAY, b"") or told != TOLD:
         problems.append(f"told {told}, answered {closed!r}")
     if not all(probe.heard_at for probe in probes):
         problems.append("nobody was told of bytes")
 
 
 def _masked(first: int, payload: bytes) -> bytes:
-    """A client's frame: a mask is demanded of it; zeros change nothing."""
-    return bytes((first, 0x80 | len(payload), 0, 0, 0, 0)) + payload
+    """A client's frame."""
+    masked = bytearray(payload)
+    websocket_mask(MASK, masked)
+    return bytes((first, MASKED | len(payload))) + MASK + masked

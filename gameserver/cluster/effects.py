@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
+from zlib import crc32
 
+import msgspec
 import structlog
 
 from gameserver.errors import GameServerError
@@ -43,7 +45,9 @@ class RecordEffects:
                 )
 
     def _record(self, match_id: str, version: int, effect: Effect, done: Callable[[], None]) -> bool:
-        key = f"{match_id}:{version}:{effect.index}"
+        # A match that goes on from what a rewound store had left may ask for something else at the same version.
+        content = crc32(msgspec.msgpack.encode((effect.kind, effect.payload)))
+        key = f"{match_id}:{version}:{effect.index}:{content:08x}"
         try:
             return self._records.record(
                 effect.kind, match_id, effect.payload, int(effect.priority), key=key, on_done=done

@@ -86,7 +86,7 @@ class EventBatch(msgspec.Struct):
 
 
 class Effect(msgspec.Struct):
-    """What the match asks of the world. `(match, version, index)` is its idempotency key."""
+    """What the match asks of the world. Match, version, index and what it is make its idempotency key."""
 
     kind: str
     payload: dict[str, Any]

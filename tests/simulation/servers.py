@@ -53,11 +53,15 @@ class Records:
         on_done: Callable[[], None] | None = None,
     ) -> bool:  # fmt: skip
         seconds = self._process.random.uniform(0.01, 0.6)
-        self._process.loop.call_later(seconds, self._store, match_id, dict(data), on_done)
+        self._process.loop.call_later(seconds, self._store, match_id, dict(data), key, on_done)
         return True
 
-    def _store(self, match_id: str, data: dict[str, Any], on_done: Callable[[], None] | None) -> None:
-        self._world.recorded(match_id, data["number"])
+    def _store(
+        self, match_id: str, data: dict[str, Any], key: str | None, on_done: Callable[[], None] | None
+    ) -> None:
+        if key not in self._world.record_keys:
+            self._world.record_keys.add(key)
+            self._world.recorded(match_id, data["number"])
         if on_done is not None:
             on_done()
 

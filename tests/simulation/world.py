@@ -75,6 +75,7 @@ class World:
         """Counts how often the store was rewound or emptied."""
         self.secret = Settings().auth.secret.get_secret_value()
         self.maker = Maker(self, "maker")
+        self.record_keys: set[str | None] = set()
         self._acknowledged: dict[str, dict[int, str]] = {}
         self._sent: dict[str, dict[int, str]] = {}
         self._records: dict[str, set[int]] = {}

@@ -311,6 +311,8 @@ class Owners:
             link = fan.links[message.edge] = EdgeLink(fan, message.edge)
         link.watchers = message.watchers
         before = link.seats.get(message.seat)
+        if before is not None and message.attempt < before.attempt:
+            return  # a later one has overtaken it: its answer would be for nobody
         try:
             member, seat = self._join(hosted, link, message, before)
         except BaseException:

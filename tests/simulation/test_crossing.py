@@ -290,6 +290,30 @@ def test_a_takeover_before_the_old_owner_is_missed() -> None:
     run_virtually(main)
 
 
+def test_a_question_that_a_later_one_has_overtaken_is_not_answered() -> None:
+    """The bus lost its order: what answers it would be dropped, and what happened at the same moment with it."""
+
+    async def main() -> None:
+        world, owner, edge, hosted = await two_nodes(Ledger)
+        ben = await edge.client("ben", hosted.match_id)
+        await settled(world, hosted)
+        remote = edge.crossing.edges.remotes[hosted.match_id]
+        [seat] = remote.seats.values()
+        overtaken: list[Any] = []
+        to_owner, remote.to_owner = remote.to_owner, overtaken.append  # type: ignore[method-assign]
+        remote.ask(seat)
+        remote.to_owner = to_owner  # type: ignore[method-assign]
+        remote.ask(seat)
+        await eventually(lambda: seat.asked_at is None, 0.1)
+        hosted.members[seat.session].receive(1, "shout", [1], quiet=True)
+        owner.crossing.owners.attach(overtaken[0])
+        await settled(world, hosted)
+        ben.check_mirror(hosted)
+        await world.stop()
+
+    run_virtually(main)
+
+
 @pytest.mark.parametrize("spectate", [False, True])
 @pytest.mark.parametrize("door", ["a", "b"])
 def test_who_has_seen_a_later_epoch_is_not_shown_an_earlier_one(door: str, spectate: bool) -> None:

@@ -250,6 +250,9 @@ class Player(Watcher):
         self.under_way.add(task)
         task.add_done_callback(self.under_way.discard)
 
+    def _failed(self, name: str, error: GameServerError) -> None:
+        self._note(f"{name}: {error.code}: {error.message}")
+
     async def act(self, name: str) -> None:
         """One action with the next number, to its outcome."""
         self._number = number = self._number + 1
@@ -261,7 +264,7 @@ class Player(Watcher):
         try:
             answer = await self.room.action(name, number)
         except GameServerError as error:
-            self._note(f"{name}: {error.code}: {error.message}")
+            self._failed(name, error)
             return
         if answer != number:
             self._note(f"{name}: {number} was answered with {answer}")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from random import Random
 
-from gameserver.errors import GameServerError
+from gameserver.errors import GameServerError, OutcomeUnknown
 from tests.chaos.fleet import POLL_SECONDS, Fleet, Node
 from tests.chaos.players import Player
 
@@ -75,6 +75,11 @@ class Visitor(Player):
         except GameServerError:
             pass  # the answer was lost
         await self.close()
+
+    def _failed(self, name: str, error: GameServerError) -> None:
+        """An owner that dies takes a join along that it had not journaled: no action of it was acknowledged then."""
+        if not isinstance(error, OutcomeUnknown) or self.books.acknowledged:
+            super()._failed(name, error)
 
     def _note(self, error: str) -> None:
         if not self._gone:

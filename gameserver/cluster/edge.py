@@ -260,8 +260,10 @@ class Edges:
             self.owner_changed(remote, message.node, message.epoch)
 
     def on_gap(self) -> None:
-        """The bus was away: anything may have been lost."""
+        """The bus was away: anything may have been lost, questions too."""
         for remote in list(self.remotes.values()):
+            for seat in remote.seats.values():
+                seat.asked_at = None
             remote.ask_all()
 
     # --- beats --------------------------------------------------------------------------------------------------------

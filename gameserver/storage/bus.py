@@ -5,7 +5,9 @@ Guarantees, and what is not one:
 - Per channel, and over all channels of one publisher and one subscriber, what arrives comes in the order of publishing.
 - It arrives at most once. It may be lost: while a subscriber is disconnected, or when a publisher's queue is full. Who
   cares numbers its messages and asks for what is missing.
-- After a subscriber was cut off and is back, `on_gap` is called once all its subscriptions stand again.
+- What is published while there is no connection is dropped, not kept: nothing arrives that is older than a way is long.
+- After a node was cut off and is back, `on_gap` is called once all its subscriptions stand again, and once it can
+  publish again: what it said and what it was told may be lost.
 - `publish` never waits and never raises; what is dropped is counted. Handlers are called in the event loop, one at a
   time, and must not raise; one that does is logged, and the others get theirs.
 """

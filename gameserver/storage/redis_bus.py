@@ -128,13 +128,17 @@ class RedisBus:
 
     # --- out ----------------------------------------------------------------------------------------------------------
     async def _speak_always(self) -> None:
-        """Keeps a connection to publish over. What waits when there is none to be had is dropped."""
+        """Keeps a connection to publish over. What waits while there is none is dropped: it would come too late."""
         attempt = 0
         while not self._closed:
             try:
                 link = self._speaking = await _Mouth.open(self._pool)
-                attempt = 0
                 self._works("publish")
+                if attempt:
+                    self._drop_queue()
+                    if self.connected:  # else it is said when all subscriptions stand again
+                        self._tell_gap()
+                attempt = 0
                 self._go_on()
                 try:
                     raise await link.ended
@@ -142,8 +146,7 @@ class RedisBus:
                     link.close()
             except _LOST as lost:
                 self._tell("publish", lost)
-                while self._queue:
-                    self.counts.dropped += len(self._take_batch())
+                self._drop_queue()
                 self._all_sent.set()
             await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
             attempt += 1
@@ -179,6 +182,10 @@ class RedisBus:
         batch = [queue.popleft() for _ in range(min(len(queue), BATCH_MESSAGES_MAX))]
         self._queued_bytes -= sum(len(payload) for _, _, payload in batch)
         return batch
+
+    def _drop_queue(self) -> None:
+        while self._queue:
+            self.counts.dropped += len(self._take_batch())
 
     # --- in -----------------------------------------------------------------------------------------------------------
     async def _listen_always(self) -> None:

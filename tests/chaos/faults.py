@@ -249,6 +249,7 @@ def _goes_on_elsewhere(fleet: Fleet, fault: Fault) -> bool:
     return len(fleet.nodes) > 1 and fault.seconds > 2 * LEASE_SECONDS
 
 
+LATE = "line late"
 Carry = Callable[[Fleet, Node, Fault, Struck], Awaitable[None]]
 
 KINDS: dict[str, tuple[Carry, float, float]] = {
@@ -264,7 +265,7 @@ KINDS: dict[str, tuple[Carry, float, float]] = {
     "line cut, short": (partial(_part, _cut), 0.2, 1.5),
     "line cut, long": (partial(_part, _cut), 4.5, 8.0),
     "line silent": (partial(_part, _silent), 4.5, 8.0),
-    "line late": (partial(_part, _late), 4.5, 8.0),
+    LATE: (partial(_part, _late), 4.5, 8.0),
     "line loses replies": (partial(_part, _lossy), 3.0, 6.0),
     "kill store": (partial(_kill_store, "redis"), 0.0, 3.0),
     "pause store": (partial(_pause_store, "redis"), 0.5, 6.0),

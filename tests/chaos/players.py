@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from gameserver.access import Role, issue_token
-from gameserver.client import Client, ConnectionClosed, ReconnectPolicy, Room
+from gameserver.client import Client, CloseReason, ConnectionClosed, ReconnectPolicy, Room
 from gameserver.client.address import Address
 from gameserver.client.link import Link
 from gameserver.config import DEVELOPMENT_SECRET
@@ -132,11 +132,14 @@ class Watcher:
         room.on_change(self._changed)
         room.on_disconnect(self._disconnected)
         room.on_reconnect(self._reconnected)
-        room.on_close(lambda reason: self._note(f"room closed: {reason.code}: {reason.message}"))
+        room.on_close(self._closed)
         room.on_error(lambda name, error: self._note(f"{name}: {error.code}: {error.message}"))
 
     async def close(self) -> None:
         await self.client.close()
+
+    def _closed(self, reason: CloseReason) -> None:
+        self._note(f"room closed: {reason.code}: {reason.message}")
 
     def _note(self, error: str) -> None:
         self.books.errors.append(error)

@@ -13,7 +13,7 @@ from typing import Any
 from pymongo import MongoClient
 
 from tests.chaos.checks import Match, reckon
-from tests.chaos.faults import Fault, Struck, continue_all, strike
+from tests.chaos.faults import LATE, Fault, Struck, continue_all, strike
 from tests.chaos.fleet import Fleet
 from tests.chaos.players import Player, Watcher
 from tests.chaos.report import Report
@@ -110,7 +110,7 @@ class Chaos:
         match = self.matches[fault.match % len(self.matches)]
         struck = Struck(fault)
         owners = {match.id: (await self.fleet.owner(match.id)).name for match in self.matches}
-        visits = [asyncio.create_task(visit) for match in self.matches for visit in self._visits(match)]
+        visits = [asyncio.create_task(visit) for match in self.matches for visit in self._visits(match, late=fault.kind == LATE)]
         try:
             await strike(self.fleet, match.id, fault, struck)
             await asyncio.gather(*visits)
@@ -123,16 +123,16 @@ class Chaos:
         self._note(struck, owners, before)
         return self.report.good
 
-    def _visits(self, match: Match) -> Iterator[Coroutine[Any, Any, None]]:
+    def _visits(self, match: Match, *, late: bool) -> Iterator[Coroutine[Any, Any, None]]:
         """Somebody new comes; who has a seat from before comes back, and leaves."""
         for visitor in match.visitors:
             if not visitor.over:
-                yield visitor.visit(match.id, match.history, leaves=True)
+                yield visitor.visit(match.id, match.history, leaves=True, late=late)
         random = Random(self._random.getrandbits(32))
         user = f"{match.players[0].user}v{len(match.visitors)}"
         visitor = Visitor(user, random.sample(self.fleet.nodes, len(self.fleet.nodes)), self.fleet, random, 1 / 8)
         match.visitors.append(visitor)
-        yield visitor.visit(match.id, match.history, leaves=random.random() < VISITORS_LEAVE)
+        yield visitor.visit(match.id, match.history, leaves=random.random() < VISITORS_LEAVE, late=late)
 
     def _note(self, struck: Struck, owners: dict[str, str], before: dict[Watcher, Before]) -> None:
         report, kind = self.report, struck.fault.kind

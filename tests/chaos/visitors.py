@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 from random import Random
 
-from gameserver.errors import GameServerError, OutcomeUnknown
+from gameserver.client import CloseReason
+from gameserver.errors import GameServerError, OutcomeUnknown, SessionReplaced
 from tests.chaos.fleet import POLL_SECONDS, Fleet, Node
 from tests.chaos.players import Player
 
@@ -28,16 +29,19 @@ class Visitor(Player):
         """Was the seat given up?"""
         self._nodes = list(nodes)
         self._gone = True
+        self._late = False
 
-    async def visit(self, match_id: str, history: dict[tuple[int, int], int], *, leaves: bool) -> None:
-        """Come, act, and go."""
-        self.leaves = leaves
+    async def visit(
+        self, match_id: str, history: dict[tuple[int, int], int], *, leaves: bool, late: bool = False
+    ) -> None:
+        """Come, act, and go. `late`: what was sent to a node that did not answer may arrive after all."""
+        self.leaves, self._late = leaves, late
         await asyncio.sleep(self._random.uniform(0.0, ARRIVE_SECONDS_MAX))
         if not await self._come(match_id, history):
             return
         self.acting.set()
         await asyncio.sleep(self._random.uniform(*STAY_SECONDS))
-        if leaves:
+        if self.leaves:
             await self._leave()
         else:
             self._gone = True
@@ -64,7 +68,7 @@ class Visitor(Player):
     async def _leave(self) -> None:
         """With actions under way. What a server hears that is out of reach is not what is tried here."""
         deadline = time.monotonic() + GIVE_UP_SECONDS
-        while not self.room.connected:
+        while not self.room.connected and not self._gone:
             if time.monotonic() > deadline:
                 self._note("cannot leave: the match is out of reach")
                 break
@@ -80,6 +84,11 @@ class Visitor(Player):
         """An owner that dies takes a join along that it had not journaled: no action of it was acknowledged then."""
         if not isinstance(error, OutcomeUnknown) or self.books.acknowledged:
             super()._failed(name, error)
+
+    def _closed(self, reason: CloseReason) -> None:
+        if self._late and reason.code == SessionReplaced.code:  # by its own first try
+            self._gone, self.leaves = True, False
+        super()._closed(reason)
 
     def _note(self, error: str) -> None:
         if not self._gone:

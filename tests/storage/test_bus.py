@@ -87,6 +87,23 @@ class TestRedisBus(BusContract):
         await eventually(lambda: one.publish("a", b"after") and b"after" in got)
         assert b"lost" not in got
 
+    async def test_what_was_said_while_nobody_could_be_reached_is_not_said_later(self, world: RedisWorld) -> None:
+        """Connecting takes long: who said it may have changed their mind. That it may be lost is told."""
+        one, two = await world.bus(), await world.bus()
+        got: list[bytes] = []
+        gaps: list[int] = []
+        one.on_gap(lambda: gaps.append(1))
+        await asyncio.gather(one.subscribe("b", lambda _: None).ready(), two.subscribe("a", got.append).ready())
+        accepted = world.proxy(one).accepted
+        world.proxy(one).stall()
+        world.proxy(one).reset()
+        await eventually(lambda: world.proxy(one).accepted >= accepted + 2)
+        one.publish("a", b"old")
+        world.proxy(one).resume()
+        await eventually(lambda: gaps)
+        await eventually(lambda: one.publish("a", b"new") and b"new" in got)
+        assert b"old" not in got
+
     async def test_a_server_that_is_silent_is_left(self, world: RedisWorld, monkeypatch: pytest.MonkeyPatch) -> None:
         """The line is open and nothing comes: that would be noticed by nobody without pings."""
         monkeypatch.setattr(redis_bus, "PING_SECONDS", 0.05)

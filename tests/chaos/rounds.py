@@ -110,7 +110,8 @@ class Chaos:
         match = self.matches[fault.match % len(self.matches)]
         struck = Struck(fault)
         owners = {match.id: (await self.fleet.owner(match.id)).name for match in self.matches}
-        visits = [asyncio.create_task(visit) for match in self.matches for visit in self._visits(match, late=fault.kind == LATE)]
+        late = fault.kind == LATE
+        visits = [asyncio.create_task(visit) for match in self.matches for visit in self._visits(match, late=late)]
         try:
             await strike(self.fleet, match.id, fault, struck)
             await asyncio.gather(*visits)

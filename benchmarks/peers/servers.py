@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class Peer:
     environment: dict[str, str] = field(default_factory=dict)
     variant: str = ""
     """Of the game, for those of gameserver."""
+    needs: str = ""
+    """A Python package beyond those of gameserver."""
 
     def missing(self) -> str | None:
         """Why it cannot run here, if so."""
@@ -61,6 +64,8 @@ class Peer:
             return f"{program} is not there"
         if program.endswith("node") and not (HERE / "node_modules" / "ws").exists():
             return "its packages are not installed: npm install in benchmarks/peers"
+        if self.needs and find_spec(self.needs) is None:
+            return f"{self.needs} is not installed: pip install -r benchmarks/peers/requirements.txt"
         return None
 
 
@@ -85,13 +90,15 @@ def peers() -> dict[str, Peer]:
         Peer(ACKED, "gs-ack", GAMESERVER, environment=SETTINGS),
         Peer(UNGATED, "gs", GAMESERVER, environment=SETTINGS, variant="_ungated"),
         Peer(BARE, "raw", (*module, "benchmarks.peers.bare_aiohttp", "{port}")),
-        Peer(PICOWS, "raw", (*module, "benchmarks.peers.picows_server", "{port}")),
+        Peer(PICOWS, "raw", (*module, "benchmarks.peers.picows_server", "{port}"), needs="picows"),
         Peer(WS, "raw", (node(), str(HERE / "ws_server.mjs"), "{port}")),
         Peer(NAIVE, "raw", (*module, "benchmarks.peers.naive_aiohttp", "{port}"), clients_max=1000),
         Peer(COLYSEUS, "colyseus", colyseus),
         Peer(COARSE, "colyseus", (*colyseus, "coarse")),
         Peer(CHECKED, "colyseus", (*colyseus, "validated")),
-        Peer(SOCKETIO, "sio", (*module, "benchmarks.peers.socketio_server", "{port}"), clients_max=400),
+        Peer(
+            SOCKETIO, "sio", (*module, "benchmarks.peers.socketio_server", "{port}"), clients_max=400, needs="socketio"
+        ),
     )
     return {peer.name: peer for peer in all_of_them}
 

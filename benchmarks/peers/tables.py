@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -60,7 +61,10 @@ def _warnings(middle: dict[str, Row]) -> list[str]:
 
 def versions() -> str:
     """What was compared."""
-    found = [f"{name} {version(name)}" for name in PYTHON_PACKAGES]
+    found = []
+    for name in PYTHON_PACKAGES:
+        with suppress(PackageNotFoundError):  # a peer that is not installed is left out of the tables as well
+            found.append(f"{name} {version(name)}")
     for name in NODE_PACKAGES:
         manifest = HERE / "node_modules" / name / "package.json"
         if manifest.exists():

@@ -1,9 +1,10 @@
 """The journal writer: what the matches of this node committed goes to the store, many matches in one call.
 
-One write is under way at a time; what is committed meanwhile waits and goes with the next one. An urgent commit starts
-the next write at once, all others are collected for `interval_seconds`. A write whose outcome is unknown is repeated,
-the very same, until the store answers: appends carry the versions they lead from and to, so a repeated one is
-recognised. What the writer holds is bounded by time: past `unjournaled_seconds_max` the match is told to stand still.
+At most two writes are under way at a time, never two of one match; what is committed meanwhile waits and goes with the
+next one. An urgent commit starts a write at once, all others are collected for `interval_seconds`. A write whose
+outcome is unknown is repeated, the very same, until the store answers: appends carry the versions they lead from and
+to, so a repeated one is recognised. What the writer holds is bounded by time: past `unjournaled_seconds_max` the match
+is told to stand still.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("gameserver.cluster")
 
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
+WRITES_MAX = 2  # what comes while one is under way need not wait for its answer
 BATCH_MATCHES_MAX = 512
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 
@@ -92,6 +94,13 @@ class _Entry:
     bytes_since_snapshot: int = 0
     snapshot_bytes: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    saving: int = 0
+    """Snapshots that are being written, or wait for that: writes of other matches need not wait for them."""
+
+    @property
+    def due(self) -> bool:
+        """Is there something to write now?"""
+        return self.urgent and not (self.refused or self.saving or self.lock.locked())
 
 
 class JournalWriter:
@@ -105,8 +114,7 @@ class JournalWriter:
         self._dirty: dict[str, _Entry] = {}
         self._wake = asyncio.Event()
         self._timer: Any = None
-        self._task: asyncio.Task[None] | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._down_since: float | None = None
         self.on_refused: Callable[[str], None] | None = None
         """Looks into a match whose write was refused, and answers by `reasserted` or `forget`. None: it is fenced."""
@@ -116,8 +124,8 @@ class JournalWriter:
     # --- life ---------------------------------------------------------------------------------------------------------
     def start(self) -> None:
         """Begin to write."""
-        self._task = asyncio.create_task(self._run(), name="journal writer")
-        self._watch = asyncio.create_task(self._watch_overdue(), name="journal watch")
+        self._tasks = [asyncio.create_task(self._run(), name="journal writer") for _ in range(WRITES_MAX)]
+        self._tasks.append(asyncio.create_task(self._watch_overdue(), name="journal watch"))
 
     async def stop(self, seconds: float) -> bool:
         """Write what is left, at most so long; False: something is left unwritten."""
@@ -127,10 +135,9 @@ class JournalWriter:
                 entry.urgent = True
             self._wake.set()
             await asyncio.sleep(0.005)
-        for task in (self._task, self._watch):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         return not self._dirty
 
     @property
@@ -228,14 +235,19 @@ class JournalWriter:
         entry = self._entries.get(match_id)
         if entry is None or not await self.settle(match_id, version):
             return False
-        async with entry.lock:
-            if entry.token is None:
-                return False
-            outcome = await self._store.save(entry.token, version, meta, payload)
-            if outcome is Outcome.DONE:
-                entry.snapshot_bytes, entry.bytes_since_snapshot = len(payload), 0
-                if not entry.journaled:
-                    entry.stored = max(entry.stored, version)
+        entry.saving += 1
+        try:
+            async with entry.lock:
+                if entry.token is None:
+                    return False
+                outcome = await self._store.save(entry.token, version, meta, payload)
+                if outcome is Outcome.DONE:
+                    entry.snapshot_bytes, entry.bytes_since_snapshot = len(payload), 0
+                    if not entry.journaled:
+                        entry.stored = max(entry.stored, version)
+        finally:
+            entry.saving -= 1
+            self._wake.set()
         if outcome is not Outcome.DONE:
             self._refuse(entry)
         return outcome is Outcome.DONE
@@ -293,45 +305,46 @@ class JournalWriter:
         self._wake.set()
 
     async def _run(self) -> None:
+        """One write after the other, of what no other write is about."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            due = [entry for entry in self._dirty.values() if entry.urgent and not entry.refused][:BATCH_MATCHES_MAX]
+            due = [entry for entry in self._dirty.values() if entry.due]
             if not due:
                 continue
+            new = [entry for entry in due if entry.token is None]
+            chosen = (new or due)[:BATCH_MATCHES_MAX]
+            if len(chosen) < len(due):
+                self._wake.set()  # the rest need not wait for these
+            for entry in chosen:
+                await entry.lock.acquire()  # at once: nobody has it
             try:
-                await self._write(due)
+                await (asyncio.gather(*map(self._create, new)) if new else self._write(chosen))
             except asyncio.CancelledError:
                 raise
             except Exception as failure:
                 log.error("journal_round_failed", exc_info=failure)
                 await asyncio.sleep(RETRY_SECONDS[-1])
-            if any(entry.urgent and not entry.refused for entry in self._dirty.values()):
+            finally:
+                for entry in chosen:
+                    entry.lock.release()
+            if any(entry.due for entry in self._dirty.values()):
                 self._wake.set()
 
     async def _write(self, due: list[_Entry]) -> None:
-        new = [entry for entry in due if entry.token is None]
-        if new:
-            await asyncio.gather(*map(self._create, new))
-        held = []
+        loaded: list[tuple[_Entry, Append]] = []
         size = 0
         for entry in due:
-            if entry.token is None or self._entries.get(entry.match.match_id) is not entry or size > BATCH_BYTES_MAX:
-                continue
-            await entry.lock.acquire()
-            held.append(entry)
+            if size > BATCH_BYTES_MAX:
+                break
             self._load(entry)
-            size += len(entry.flying.payload) if entry.flying is not None else 0
-        try:
-            loaded = [entry for entry in held if entry.flying is not None]
-            batch = [entry.flying for entry in loaded if entry.flying is not None]
-            outcomes = await self._until_answered(batch) if batch else []
-        finally:
-            for entry in held:
-                entry.lock.release()
+            if entry.flying is not None:
+                loaded.append((entry, entry.flying))
+                size += len(entry.flying.payload)
+        outcomes = await self._until_answered([append for _, append in loaded]) if loaded else []
         self.rounds += 1
-        self.appends += len(batch)
-        for entry, append, outcome in zip(loaded, batch, outcomes, strict=True):
+        self.appends += len(loaded)
+        for (entry, append), outcome in zip(loaded, outcomes, strict=True):
             self._answered(entry, append, outcome)
 
     def _load(self, entry: _Entry) -> None:

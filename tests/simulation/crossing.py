@@ -174,7 +174,7 @@ class Node(ClusterNode):
                 seat.kept.clear()
         await self.crossing.stop()
         membership = self.membership
-        for task in (self.writer._task, self.writer._watch, membership._beating, membership._renewing):
+        for task in (*self.writer._tasks, membership._beating, membership._renewing):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

@@ -11,7 +11,8 @@ import pytest
 
 from gameserver import Game, List, Player, Priority, action
 from gameserver.cluster import User
-from gameserver.errors import MatchMoved, MatchNotFound, MatchQuarantined
+from gameserver.cluster.hosted import HostedMatch
+from gameserver.errors import MatchMoved, MatchNotFound, MatchQuarantined, StoreUnavailable
 from gameserver.protocol import Ack, Closed
 from tests.cluster.fleet import FleetNode
 from tests.cluster.kit import FakeReceiver
@@ -114,6 +115,60 @@ async def test_who_asks_while_it_leaves_gets_it_back(fleet: tuple[FleetNode, Fle
     assert await leaving
     assert again.hosted is not member.hosted
     assert again.hosted.match.epoch > member.hosted.match.epoch
+
+
+async def test_a_match_is_never_here_twice(fleet: tuple[FleetNode, FleetNode]) -> None:
+    """The node that ran it claims it anew, and hears of that before the old one's next write is refused."""
+    a, _ = fleet
+    member, receiver = await enter(a)
+    match_id = member.hosted.match_id
+    member.receive(1, "urgent", [1], quiet=False)
+    await eventually(lambda: acked(receiver) == [1])
+    again = await claim_again(a, match_id)
+    assert list(a.host) == [again]
+    assert member.hosted.closed
+    [closed] = [message for message in receiver.messages if isinstance(message, Closed)]
+    assert (closed.code, closed.reconnect) == ("match_moved", True)
+    member, receiver = await enter(a, match_id)
+    assert member.hosted is again
+    member.receive(1, "urgent", [2], quiet=False)
+    await eventually(lambda: acked(receiver) == [1])
+    assert list(again.match.game.notes) == [1, 2]
+
+
+async def test_who_does_not_know_that_it_let_go_of_a_match_does_not_let_go_of_it_again(
+    fleet: tuple[FleetNode, FleetNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer of the store is lost, the match comes back to the same node: under a token that is not its own."""
+    a, _ = fleet
+    member, _ = await enter(a)
+    match_id = member.hosted.match_id
+    released = asyncio.Event()
+
+    async def lost(*args: Any, release: Any = a.journal.release, **kwargs: Any) -> None:
+        await release(*args, **kwargs)
+        released.set()
+        raise StoreUnavailable("The answer is lost.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(a.journal, "release", lost)
+        leaving = asyncio.create_task(a.handover.hand_over(member.hosted, 2.0))
+        await released.wait()
+    again = await claim_again(a, match_id)
+    assert not await leaving
+    [owned] = await a.journal.find([match_id])
+    assert owned is not None
+    assert (owned.node, owned.epoch) == ("a", 2)
+    assert list(a.host) == [again]
+    assert not again.closed
+
+
+async def claim_again(node: FleetNode, match_id: str) -> HostedMatch:
+    """What a takeover does in the end, at the node that has the match already."""
+    claimed = await node.journal.claim(match_id, node.name, expect_epoch=1)
+    hosted = node.host.run_recovered(await node.journal.recover(match_id), claimed.token)
+    assert hosted is not None
+    return hosted
 
 
 async def test_two_who_ask_for_a_match_at_once_get_the_same(fleet: tuple[FleetNode, FleetNode]) -> None:

@@ -142,6 +142,31 @@ MUTATIONS = (
         "cluster/carried.py", "if seat.members and received < seat.settled:", "if False:", (CROSSING,),
     ),
     Mutation(
+        "two owners that had the same epoch are told apart",
+        "cluster/carried.py", "if message.epoch > self.epoch or message.node != self.numbered_by:",
+        "if message.epoch > self.epoch:", (CROSSING,),
+    ),
+    Mutation(
+        "a match is never here under two epochs",
+        "cluster/matches.py", "            before.fenced()\n", "            assert not before.match.ended\n",
+        ("tests/cluster/test_handover.py",),
+    ),
+    Mutation(
+        "a match that was dropped while it was let go of is not let go of again",
+        "cluster/handover.py", "        while hosted.leaving:\n", "        while True:\n",
+        ("tests/cluster/test_handover.py",),
+    ),
+    Mutation(
+        "what is here still, and let go of, is not claimed",
+        "cluster/choice.py", "return None if here.keeps(match.match_id) else Reason.RELEASED", "return Reason.RELEASED",
+        ("tests/cluster/test_takeover.py",),
+    ),
+    Mutation(
+        "a client closes its sockets itself",
+        "client/link.py", "            self._release()\n            on_end(", "            on_end(",
+        ("tests/client/test_client_failures.py",),
+    ),
+    Mutation(
         "a list is put back as it was when an action fails",
         "state/containers.py", "        self._items[start : start + len(entry[3])] = removed\n",
         "        self._items[start : start + len(removed)] = removed\n",

@@ -201,7 +201,7 @@ class Application:
             journal=stores.journal,
             open_renewals=lambda: lease_store(url, settings.redis, pace),
             bus=bus,
-            records=RecordEffects(stores.records, clock),
+            records=RecordEffects(stores.records),
             documents=stores.documents,
             clock=clock,
             sole=settings.redis.url is None,
@@ -239,18 +239,22 @@ class Application:
         node = self._node
         if self._lag_probe is not None:
             self._lag_probe.cancel()
-        if node is not None:
+        if node is not None and self.stores is not None:
             await node.stop_claiming()
             if self.web is not None:
                 await self.web.leave_shared_port()
                 await node.hand_over(seconds * 0.4)
             # What could not be handed over is frozen, so that nothing is acknowledged after the last snapshot.
             seconds_left = seconds - (time.monotonic() - started)
-            saving = asyncio.create_task(node.host.stop(seconds_left * 0.5), name="final snapshots")
+            saving = asyncio.gather(
+                node.host.stop(seconds_left * 0.5),
+                self.stores.records.flush(self.settings.records.close_seconds),  # ended matches wait for their records
+                return_exceptions=True,
+            )
             await asyncio.sleep(0)
             if self.web is not None:
                 await self.web.close_connections(min(CLOSE_SECONDS, seconds_left * 0.4))
-            await asyncio.gather(saving, return_exceptions=True)
+            await saving
         if self.web is not None:
             await self.web.stop()
         if self._presence is not None:

@@ -113,6 +113,9 @@ class Metrics:
         self.matches = self._gauge("matches", "Matches that this node runs.", "game")
         self.players = self._gauge("players", "Players in matches of this node.", "game")
         self.spectators = self._gauge("spectators", "Spectators of matches of this node.", "game")
+        self.matches_still = self._gauge(
+            "matches_still", "Matches that stand still until their journal or their records can be written."
+        )
         self.matches_created_total = self._counter("matches_created_total", "Matches created.", "game")
         self.matches_restored_total = self._counter(
             "matches_restored_total", "Matches restored from a snapshot.", "game"
@@ -149,9 +152,10 @@ class Metrics:
         self.snapshot_seconds = self._histogram("snapshot_seconds", "Time to write one snapshot.")
         self.snapshot_bytes = self._histogram("snapshot_bytes", "Size of one snapshot.", buckets=BYTES_BUCKETS)
         self.records_queued = self._gauge("records_queued", "Records that wait for MongoDB.")
-        self.records_total = self._counter(
-            "records_total", "Records: written, duplicate, refused or dropped.", "outcome"
+        self.records_held = self._gauge(
+            "records_held", "Records that there is no room for in the queue: their matches stand still."
         )
+        self.records_total = self._counter("records_total", "Records: written, duplicate or refused.", "outcome")
         self.record_retries_total = self._counter("record_retries_total", "Writes of records that had to be repeated.")
 
     def _cluster(self) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.ports import Clock
     from gameserver.cluster.snapshots import Snapshotter
-    from gameserver.storage import DocumentStore, Token
+    from gameserver.storage import DocumentStore
 
 SPECTATORS = "*spectators"  # the viewer that all spectators share; a test compares it with the state's
 
@@ -21,11 +21,16 @@ log = structlog.get_logger("gameserver.cluster")
 
 TOUCH_SECONDS = 60.0  # a match that changes is noted as active at least this often: listings look five minutes back
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+UNSETTLED_SECONDS = 0.1  # how often an ended match is looked at whose records are not all written
 CONCURRENT_WRITES = 8
 
 
 class Archive:
-    """Writes match documents; the final one is repeated until it is stored, and only then the snapshot goes."""
+    """Writes match documents; the final one is repeated until it is stored.
+
+    Only then, and when all that the match asked for is done, its snapshot and journal go: until then they are what
+    remembers it.
+    """
 
     def __init__(self, documents: DocumentStore, snapshots: Snapshotter, clock: Clock) -> None:
         self._documents = documents
@@ -37,6 +42,10 @@ class Archive:
         self._failing = False
         self._touching: dict[str, asyncio.Task[None]] = {}
         snapshots.on_saved = self.touch  # a match that had something to save has something to say
+
+    def __len__(self) -> int:
+        """How many matches have ended that the stores do not know of yet, or not all of."""
+        return len(self._endings)
 
     def touch(self, hosted: HostedMatch) -> None:
         """Note the match as active, in the background, if there is anything new to say or it was long ago.
@@ -69,10 +78,7 @@ class Archive:
         """Write the final document in the background, then delete the snapshot."""
         self._written.pop(hosted.match_id, None)
         fields = document_of(hosted) | final_fields(hosted)
-        token = hosted.token
-        task = asyncio.create_task(
-            self._finish(hosted.match_id, token, reason, fields), name=f"end of {hosted.match_id}"
-        )
+        task = asyncio.create_task(self._finish(hosted, reason, fields), name=f"end of {hosted.match_id}")
         self._endings[hosted.match_id] = task
         task.add_done_callback(lambda _: self._endings.pop(hosted.match_id, None))
 
@@ -80,12 +86,16 @@ class Archive:
         """Is its final document still on its way?"""
         return match_id in self._endings
 
-    async def _finish(self, match_id: str, token: Token | None, reason: str, fields: dict[str, Any]) -> None:
+    async def _finish(self, hosted: HostedMatch, reason: str, fields: dict[str, Any]) -> None:
+        match_id, token = hosted.match_id, hosted.token
         attempt = 0
         while True:
             try:
                 async with self._slots:
                     await self._documents.match_ended(match_id, reason=reason, fields=fields)
+                while hosted.match.unsettled:  # noqa: ASYNC110 - whose records are late is rare, and in no hurry
+                    await asyncio.sleep(UNSETTLED_SECONDS)
+                async with self._slots:
                     await self._snapshots.delete(match_id, token)
             except GameServerError as error:
                 if error.retryable:

@@ -15,34 +15,28 @@ from gameserver.match import PUBLISH
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gameserver.cluster.ports import Clock, EffectSink
+    from gameserver.cluster.ports import EffectSink
     from gameserver.cluster.topics import Topics
     from gameserver.match import Effect
     from gameserver.storage import RecordSink
 
 log = structlog.get_logger("gameserver.cluster")
 
-RETRY_SECONDS = 1.0
-
 
 class RecordEffects:
     """Hands records to the writer: HIGH ones are written at once, the rest in batches."""
 
-    def __init__(self, records: RecordSink, clock: Clock) -> None:
+    def __init__(self, records: RecordSink) -> None:
         self._records = records
-        self._clock = clock
 
     def carry_out(
         self, match_id: str, version: int, effects: Sequence[Effect], settled: Callable[[int, int], None]
-    ) -> None:
+    ) -> int:
         """Queue each under its idempotency key: carried out again after a restart, it is stored once."""
-        for effect in effects:
-            done = partial(settled, version, effect.index)
-            if not self._record(match_id, version, effect, done):
-                # The queue is full, and the match keeps the effect: asked for again while it lives.
-                self._clock.call_at(
-                    self._clock.now() + RETRY_SECONDS, partial(self.carry_out, match_id, version, [effect], settled)
-                )
+        for taken, effect in enumerate(effects):
+            if not self._record(match_id, version, effect, partial(settled, version, effect.index)):
+                return taken
+        return len(effects)
 
     def _record(self, match_id: str, version: int, effect: Effect, done: Callable[[], None]) -> bool:
         # A match that goes on from what a rewound store had left may ask for something else at the same version.
@@ -68,17 +62,15 @@ class RoutedEffects:
 
     def carry_out(
         self, match_id: str, version: int, effects: Sequence[Effect], settled: Callable[[int, int], None]
-    ) -> None:
+    ) -> int:
         """In order, each to where it belongs."""
-        records = []
-        for effect in effects:
+        for taken, effect in enumerate(effects):
             if effect.kind == PUBLISH:
                 self._topics.publish(match_id, (version, effect.index), effect.payload["topic"], effect.payload["data"])
                 settled(version, effect.index)
-            else:
-                records.append(effect)
-        if records:
-            self._records.carry_out(match_id, version, records, settled)
+            elif not self._records.carry_out(match_id, version, (effect,), settled):
+                return taken
+        return len(effects)
 
 
 class NoEffects:
@@ -86,8 +78,9 @@ class NoEffects:
 
     def carry_out(
         self, match_id: str, version: int, effects: Sequence[Effect], settled: Callable[[int, int], None]
-    ) -> None:
+    ) -> int:
         """Drop them."""
         for effect in effects:
             settled(version, effect.index)
         log.debug("effects_dropped", match=match_id, version=version, count=len(effects))
+        return len(effects)

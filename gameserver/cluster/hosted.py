@@ -19,7 +19,6 @@ from gameserver.errors import (
     MatchEnded,
     MatchMoved,
     SessionReplaced,
-    StoreUnavailable,
 )
 from gameserver.protocol import encode_closed, encode_refusal, ws_frame
 from gameserver.session import Answer, decide_resume, events_position
@@ -57,6 +56,8 @@ class HostedMatch(HostedOutput):
             member = self._come_back(user, receiver, request, resume)
             if member is not None:
                 return member
+        if not spectate:
+            self.refuse_while_still()
         session_id = self._services.new_session_id()
         try:
             session = self.match.join(user, session_id, self._clock.now(), self._clock.wall(), spectate=spectate)
@@ -155,8 +156,7 @@ class HostedMatch(HostedOutput):
         try:
             if self.closed:
                 raise MatchEnded
-            if self._still:
-                raise StoreUnavailable("The match stands still until its journal can be written: try again.")
+            self.refuse_while_still()
             match.receive(member.session_id, seq, name, args, clock.now(), clock.wall(), quiet=quiet, crc=crc)
         except GameServerError as error:
             # Nothing was consumed, so there is no output that could carry the answer.
@@ -313,6 +313,8 @@ class HostedMatch(HostedOutput):
             self.token = self.journal.token(self.match_id)
             self.journal.forget(self.match_id)
         self._waiting.clear()
+        if self.match.ended is None:
+            self._held.clear()  # whoever runs it next asks for them
         for member in list(self.members.values()):
             self._detach(member, error, reconnect=reconnect)
 

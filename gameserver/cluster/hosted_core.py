@@ -25,6 +25,7 @@ from gameserver.match import MatchCounts, game_name
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from gameserver.cluster.delivery import Gated
     from gameserver.cluster.gate import Gate
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.journal import JournalWriter
     from gameserver.cluster.owner import EdgeFan
     from gameserver.cluster.services import Services
-    from gameserver.match import Args, Game, Match, MatchOutput
+    from gameserver.match import Args, Effect, Game, Match, MatchOutput
     from gameserver.storage import Token
 
 log = structlog.get_logger("gameserver.cluster")
@@ -94,7 +95,8 @@ class HostedCore:
         self._strict = self.journaled and game.durability == "strict"
         self._waiting: deque[MatchOutput] = deque()  # what the gate holds
         self._riding: Gated | None = None  # acknowledgements that it let go of, for the next tick's write
-        self._still = False
+        self._still: set[str] = set()  # why nothing may happen in it, as long as there is a reason
+        self._held: deque[tuple[int, Sequence[Effect]]] = deque()  # by version, what there is no room for yet
         self._topics: list[str] | None = None  # as the keeper was told
         self.token: Token | None = None  # what it was written under, once it is not any more
         self._services = services

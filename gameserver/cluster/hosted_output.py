@@ -15,6 +15,7 @@ from gameserver.cluster.recent import RecentFrames
 from gameserver.errors import (
     MatchMoved,
     OutcomeUnknown,
+    StoreUnavailable,
 )
 from gameserver.protocol import encode_joined, encode_refusal, encode_state, pack, ws_frame
 from gameserver.session import Answer, Returning, decide_resume
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gameserver.cluster")
 
+JOURNAL, RECORDS = "its journal", "its records"  # what a match waits for that stands still
+HAND_ON_SECONDS = 1.0
 RIDE_SECONDS_MAX = 0.1  # games that tick at least this often send acknowledgements with their ticks
 
 
@@ -143,7 +146,22 @@ class HostedOutput(HostedCore):
             self._end(output.ended)
 
     def _carry_out(self, version: int, effects: Sequence[Effect]) -> None:
-        self._services.effects.carry_out(self.match_id, version, effects, self.match.settle_effect)
+        self._held.append((version, effects))
+        if len(self._held) == 1:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Effects in order, as far as there is room for them: until all are taken, no more may be asked for."""
+        while self._held:
+            version, effects = self._held[0]
+            taken = self._services.effects.carry_out(self.match_id, version, effects, self.match.settle_effect)
+            if taken < len(effects):
+                self._held[0] = (version, effects[taken:])
+                self.stand_still(RECORDS)
+                self._clock.call_at(self._clock.now() + HAND_ON_SECONDS, self._hand_on)
+                return
+            self._held.popleft()
+        self.go_on(RECORDS)
 
     def _end(self, reason: str) -> None:
         """The match is over: tell everyone."""
@@ -206,19 +224,38 @@ class HostedOutput(HostedCore):
                     payload = encode_refusal(self.channel, ack.seq, ack.version, unknown)
                     member.receiver.write((ws_frame(payload),))
 
-    def stand_still(self) -> None:
-        """More than may be lost is not written: time stops for this match until it is."""
+    def stand_still(self, reason: str = JOURNAL) -> None:
+        """More than may be lost, or than there is room for, is not written: time stops for this match until it is."""
+        if reason in self._still:
+            return
         self._let_riding_out()
-        self._still = True
-        log.error("match_stands_still", match=self.match_id, game=self.game, reason="its journal cannot be written")
+        self._still.add(reason)
+        log.error("match_stands_still", match=self.match_id, game=self.game, reason=f"{reason} cannot be written")
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def go_on(self) -> None:
-        """The journal is written again."""
-        self._still = False
-        self._schedule()
+    def go_on(self, reason: str = JOURNAL) -> None:
+        """It is written again."""
+        if reason in self._still:
+            self._still.discard(reason)
+            log.info("match_goes_on", match=self.match_id, game=self.game)
+            self._schedule()
+
+    def refuse_while_still(self) -> None:
+        """Raises StoreUnavailable while nothing may happen in the match."""
+        if self._still:
+            raise StoreUnavailable(f"The match stands still until {min(self._still)} can be written: try again.")
+
+    @property
+    def still(self) -> bool:
+        """Does it stand still?"""
+        return bool(self._still)
+
+    @property
+    def effects_held(self) -> int:
+        """How many effects there is no room for."""
+        return sum(len(effects) for _, effects in self._held)
 
     @property
     def released_version(self) -> int:

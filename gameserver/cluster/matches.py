@@ -121,6 +121,12 @@ class LocalMatches:
         late = ((hosted, hosted.overdue_seconds(now)) for hosted in self._matches.values())
         return [(hosted, seconds) for hosted, seconds in late if seconds > limit]
 
+    @property
+    def room(self) -> int:
+        """How many more matches may run here. One that has ended counts until the stores know."""
+        ending = 0 if self._archive is None else len(self._archive)
+        return self.limits.matches_max - len(self._matches) - ending
+
     # --- making -------------------------------------------------------------------------------------------------------
     def create_match(self, game_name: str, options: dict[str, Any] | None = None) -> HostedMatch:
         """A new match of this game. Raises `GameNotFound`, what its options are refused with, or `LimitReached`."""
@@ -128,8 +134,8 @@ class LocalMatches:
         game = self.registry.get(game_name)
         if not self._services.valid():
             raise StoreUnavailable("This node may not run matches right now, it has no lease: try again.")
-        if len(self._matches) >= self.limits.matches_max:
-            raise LimitReached(f"This server runs at most {self.limits.matches_max} matches.")
+        if self.room <= 0:
+            raise LimitReached(f"This server runs at most {self.limits.matches_max} matches, and puts ended ones away.")
         services = self._services
         match_id = services.new_match_id()
         journaled = self._journal is not None and game.durability != "snapshot"
@@ -298,6 +304,8 @@ class LocalMatches:
         meters = self._services.meters
         metrics = meters.metrics
         seen = {name: [0, 0, 0] for name in self.registry}
+        metrics.matches_still.set(sum(hosted.still for hosted in self._matches.values()))
+        metrics.records_held.set(sum(hosted.effects_held for hosted in self._matches.values()))
         for hosted in self._matches.values():
             totals = seen[hosted.game]
             totals[0] += 1

@@ -103,8 +103,8 @@ class EffectSink(Protocol):
 
     def carry_out(
         self, match_id: str, version: int, effects: Sequence[Any], settled: Callable[[int, int], None]
-    ) -> None:
-        """Take the effects over; must not raise and must not wait.
+    ) -> int:
+        """Take the effects over, in order; must not raise and must not wait. How many there was room for.
 
         `settled(version, index)` is called for each that was carried out for good; until then the match keeps it.
         """

@@ -32,7 +32,7 @@ class Tenure:
 
     def room(self) -> int:
         """How many more matches it may run."""
-        return 0 if self._host.draining else self._host.limits.matches_max - len(self._host)
+        return 0 if self._host.draining else self._host.room
 
     def run(self, recovered: Recovered, token: Token) -> bool:
         """Run (or finish) this match under this token. False: it cannot be run here; another node may try."""

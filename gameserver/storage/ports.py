@@ -91,7 +91,7 @@ class RecordSink(Protocol):
     ) -> bool:
         """Queue one record; returns at once. HIGH ones are written at once, the rest by size or by time.
 
-        `key` makes it idempotent: a second record with the same key is dropped by the store. False: the queue is full
-        and the record was dropped (and counted). `on_done` is called once the store has it, or refuses it for good.
-        Data that cannot be stored raises `RequestInvalid`.
+        `key` makes it idempotent: a second record with the same key is dropped by the store. False: the queue is full,
+        the record was not taken: keep it, and ask again later. `on_done` is called once the store has it, or refuses
+        it for good. Data that cannot be stored raises `RequestInvalid`.
         """

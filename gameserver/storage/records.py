@@ -1,8 +1,8 @@
 """Records of matches on their way to MongoDB: HIGH at once, the rest in batches by size or by time.
 
 Two lanes with a task each, so that an urgent record never waits behind a batch that is being written. The queue is
-bounded in records and in bytes; while MongoDB is away it fills up, and then records are dropped and counted: NORMAL
-ones first. A write whose outcome is unknown is repeated; the record's `_id` is made here, so nothing is stored twice.
+bounded in records and in bytes; while MongoDB is away it fills up, and then records are not taken: whoever asked keeps
+them. A write whose outcome is unknown is repeated; the record's `_id` is made here, so nothing is stored twice.
 """
 
 from __future__ import annotations
@@ -88,8 +88,7 @@ class RecordWriter:
         """See `RecordSink.record`."""
         encoded = _encode(kind, match_id, data, int(priority), key)
         urgent = priority >= Priority.HIGH
-        if self._closed or not self._make_room(len(encoded), urgent=urgent):
-            self._drop(1)
+        if self._closed or not self._has_room(len(encoded)):
             return False
         lane = self._lanes["high" if urgent else "normal"]
         lane.waiting.append(_Record(encoded, asyncio.get_running_loop().time(), on_done))
@@ -115,7 +114,7 @@ class RecordWriter:
         return True
 
     async def close(self) -> int:
-        """Stop accepting, write what waits within `close_seconds`; how many records were lost."""
+        """Stop accepting, write what waits within `close_seconds`; how many records are left to whoever asked."""
         self._closed = True
         if self._tasks:
             await self.flush(self._settings.close_seconds)
@@ -123,29 +122,20 @@ class RecordWriter:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        lost = len(self)
-        if lost:
-            self._drop(lost)
-            log.error("records_lost_at_close", count=lost)
+        left = len(self)
+        if left:
+            log.warning("records_left_at_close", count=left, consequence="their matches ask again when they run again")
             for lane in self._lanes.values():
                 lane.waiting.clear()
                 lane.writing.clear()
             self._bytes = 0
         self._metrics.records_queued.set(0)
-        return lost
+        return left
 
     # --- the queue ----------------------------------------------------------------------------------------------------
-    def _make_room(self, size: int, *, urgent: bool) -> bool:
-        normal = self._lanes["normal"].waiting
-        while len(self) >= self._settings.queue_records_max or self._bytes + size > self._settings.queue_bytes_max:
-            if not urgent or not normal:
-                return False
-            self._bytes -= len(normal.popleft().encoded)
-            self._drop(1)
-        return True
-
-    def _drop(self, count: int) -> None:
-        self._metrics.records_total.labels("dropped").inc(count)
+    def _has_room(self, size: int) -> bool:
+        settings = self._settings
+        return len(self) < settings.queue_records_max and self._bytes + size <= settings.queue_bytes_max
 
     # --- writing ------------------------------------------------------------------------------------------------------
     async def _write_lane(self, name: str, lane: _Lane) -> None:

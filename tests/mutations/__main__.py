@@ -65,7 +65,8 @@ def _first_failure(copy: Path, tests: list[str] | tuple[str, ...], *, stop: bool
         return "it never ends"
     if done.returncode == 0:
         return ""
-    failed = [line.partition(" ")[2].partition(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    failed = [line.partition(" ")[2].partition(" - ")[0] for line in lines]
     if not failed:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
     return failed[0]

@@ -19,6 +19,7 @@ SEEDS = "tests/simulation/test_seeds.py"
 CROSSING = "tests/simulation/test_crossing.py"
 JOURNAL = "tests/storage/test_journal.py"
 CORE = "tests/client/test_client_core.py"
+RECORDS = "tests/web/test_records_away.py"
 
 MUTATIONS = (
     Mutation(
@@ -201,6 +202,20 @@ MUTATIONS = (
         "a node judges its lease from before it asked",
         "cluster/lease.py", "until = sent_at + self.term_seconds", "until = now + self.term_seconds",
         ("tests/cluster/test_membership.py",),
+    ),
+    Mutation(
+        "a match stands still when there is no room for its records",
+        "cluster/hosted_output.py", "                self.stand_still(RECORDS)\n", "", (RECORDS,),
+    ),
+    Mutation(
+        "a match that has ended is kept until its records are written",
+        "cluster/archive.py", "                while hosted.match.unsettled:", "                while False:",
+        (RECORDS,),
+    ),
+    Mutation(
+        "matches that have ended count until their end is written",
+        "cluster/matches.py", "self.limits.matches_max - len(self._matches) - ending",
+        "self.limits.matches_max - len(self._matches)", (RECORDS,),
     ),
     Mutation(
         "effects that are not known done go out again",

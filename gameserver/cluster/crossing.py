@@ -89,6 +89,12 @@ class Crossing:
         self.questions = Questions(bus, live_nodes, node, prefix)
         self.placement = Placement(self.questions, host, services.clock, owns=self.owns)
         self.questions.answers["bring"] = self._on_bring
+        owners, questions = self.owners, self.questions
+        self._takers: dict[type, Callable[[Any], None]] = {
+            Acts: owners.acts, Attach: self._attach, Beat: owners.beat, Roll: owners.roll, Lost: owners.lost,
+            Leave: owners.leave, Ask: questions.asked, Answer: questions.answered,
+        }  # fmt: skip
+        """Who takes a message of this type; the others are for this node as an edge."""
         self._subscription: Subscription | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         host.crossing = self
@@ -128,25 +134,7 @@ class Crossing:
     # --- what comes in ------------------------------------------------------------------------------------------------
     def _on_node(self, payload: bytes) -> None:
         message = decode_node(payload)
-        owners = self.owners
-        if isinstance(message, Acts):
-            owners.acts(message)
-        elif isinstance(message, Attach):
-            self._attach(message)
-        elif isinstance(message, Beat):
-            owners.beat(message)
-        elif isinstance(message, Roll):
-            owners.roll(message)
-        elif isinstance(message, Lost):
-            owners.lost(message)
-        elif isinstance(message, Leave):
-            owners.leave(message)
-        elif isinstance(message, Ask):
-            self.questions.asked(message)
-        elif isinstance(message, Answer):
-            self.questions.answered(message)
-        else:
-            self.edges.on_node(message)
+        self._takers.get(type(message), self.edges.on_node)(message)
 
     def _attach(self, message: Attach) -> None:
         hosted = self._host.local(message.match)

@@ -49,10 +49,11 @@ class HostedCore:
 
     __slots__ = (
         "__weakref__", "_arriving", "_clock", "_counted", "_engine_failures", "_everyone", "_fanout", "_flush_handle",
-        "_gate", "_interval", "_late", "_meters", "_overrun_told_at", "_reserved", "_riding", "_schema", "_services",
-        "_still", "_strict", "_time_ms", "_timer", "_timer_at", "_topics", "_waiting", "actions", "base_version",
-        "channel", "closed", "created_at", "edges", "flushed_at", "game", "game_class", "journal", "journaled",
-        "leaving", "match", "match_id", "members", "options_key", "recent", "saved_version", "token", "unsaved_since",
+        "_gate", "_held", "_interval", "_late", "_meters", "_overrun_told_at", "_reserved", "_riding", "_schema",
+        "_services", "_still", "_strict", "_time_ms", "_timer", "_timer_at", "_topics", "_waiting", "actions",
+        "base_version", "channel", "closed", "created_at", "edges", "flushed_at", "game", "game_class", "journal",
+        "journaled", "leaving", "match", "match_id", "members", "options_key", "recent", "saved_version", "token",
+        "unsaved_since",
     )  # fmt: skip
 
     def __init__(
@@ -95,8 +96,8 @@ class HostedCore:
         self._strict = self.journaled and game.durability == "strict"
         self._waiting: deque[MatchOutput] = deque()  # what the gate holds
         self._riding: Gated | None = None  # acknowledgements that it let go of, for the next tick's write
-        self._still: set[str] = set()  # why nothing may happen in it, as long as there is a reason
-        self._held: deque[tuple[int, Sequence[Effect]]] = deque()  # by version, what there is no room for yet
+        self._still: frozenset[str] = frozenset()  # why nothing may happen in it, as long as there is a reason
+        self._held: list[tuple[int, Sequence[Effect]]] = []  # by version, what there is no room for yet
         self._topics: list[str] | None = None  # as the keeper was told
         self.token: Token | None = None  # what it was written under, once it is not any more
         self._services = services

@@ -160,7 +160,7 @@ class HostedOutput(HostedCore):
                 self.stand_still(RECORDS)
                 self._clock.call_at(self._clock.now() + HAND_ON_SECONDS, self._hand_on)
                 return
-            self._held.popleft()
+            del self._held[0]
         self.go_on(RECORDS)
 
     def _end(self, reason: str) -> None:
@@ -229,7 +229,7 @@ class HostedOutput(HostedCore):
         if reason in self._still:
             return
         self._let_riding_out()
-        self._still.add(reason)
+        self._still |= {reason}
         log.error("match_stands_still", match=self.match_id, game=self.game, reason=f"{reason} cannot be written")
         if self._timer is not None:
             self._timer.cancel()
@@ -238,7 +238,7 @@ class HostedOutput(HostedCore):
     def go_on(self, reason: str = JOURNAL) -> None:
         """It is written again."""
         if reason in self._still:
-            self._still.discard(reason)
+            self._still -= {reason}
             log.info("match_goes_on", match=self.match_id, game=self.game)
             self._schedule()
 

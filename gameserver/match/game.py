@@ -253,4 +253,4 @@ def _topic(topic: str) -> str:
     return str(plain(topic, "the topic"))
 
 
-Game._taken = frozenset(name for base in (Game, Entity) for name in vars(base) if not name.startswith("_"))
+Game._taken = frozenset(name for name in dir(Game) if not name.startswith("_"))

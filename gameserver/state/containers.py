@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar, cast, ov
 
 from gameserver.errors import StateError
 from gameserver.state.node import (
-    AUDIENCE,
     DEPTH_MAX,
     INT_MAX,
     INT_MIN,
@@ -22,7 +21,6 @@ from gameserver.state.node import (
     Where,
     audience_name,
     init_slots,
-    set_audience,
 )
 
 if TYPE_CHECKING:
@@ -40,15 +38,6 @@ def _any_type() -> ValueType:
 
 class _Container(Node):
     __slots__ = ()
-
-    @property
-    def audience(self) -> str | None:
-        """Who may see it and all that is in it: a group's name, "player:<id>", or None for whoever sees its parent."""
-        return self._audience
-
-    @audience.setter
-    def audience(self, value: Any) -> None:
-        set_audience(self, AUDIENCE, audience_name(value))
 
     def copy(self) -> Any:
         """A copy that is in no tree, audiences included."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from gameserver.errors import StateError
 from gameserver.state.containers import List, Map, copied
 from gameserver.state.node import (
-    AUDIENCE,
     INT_MAX,
     INT_MIN,
     MISSING,
@@ -226,15 +225,6 @@ class Entity(Node):
     @owner.setter
     def owner(self, value: Any) -> None:
         set_audience(self, OWNER, player_id(value))
-
-    @property
-    def audience(self) -> str | None:
-        """Who may see this entity: a group's name, "player:<id>", or None for whoever sees its parent."""
-        return self._audience
-
-    @audience.setter
-    def audience(self, value: Any) -> None:
-        set_audience(self, AUDIENCE, audience_name(value))
 
     def copy(self: T) -> T:
         """A copy that is in no tree, with the same owner and audience."""

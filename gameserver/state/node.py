@@ -71,6 +71,15 @@ class Node:
         _scope: Scope | None  # who sees it; None: nobody but the server
         _audience: str | None
 
+    @property
+    def audience(self) -> str | None:
+        """Who may see it and all that is in it: a group's name, "player:<id>", or None for whoever sees its parent."""
+        return self._audience
+
+    @audience.setter
+    def audience(self, value: Any) -> None:
+        set_audience(self, AUDIENCE, audience_name(value))
+
     def _undo(self, entry: LogEntry) -> None:
         raise NotImplementedError
 

@@ -126,7 +126,7 @@ class ServerProcess:
         clock.wall = lambda: loop.time() + WALL
         around = Surroundings(
             journal=self._way(1.0), open_renewals=lambda: self._way(0.5), bus=self.bus,
-            records=RecordEffects(Records(world, self), clock), documents=None, clock=clock, lease_clock=loop.time,
+            records=RecordEffects(Records(world, self)), documents=None, clock=clock, lease_clock=loop.time,
             wall=clock.wall, threaded=False, new_id=self._new_id, new_seed=lambda: self.random.getrandbits(63),
         )  # fmt: skip
         settings = world.settings(self.roles)

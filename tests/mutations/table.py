@@ -218,6 +218,10 @@ MUTATIONS = (
         "self.limits.matches_max - len(self._matches)", (RECORDS,),
     ),
     Mutation(
+        "what comes again under a version is another record",
+        "cluster/effects.py", ':{effect.index}:{content:08x}"', ':{effect.index}"', (RECORDS, "tests/cluster/test_effects.py"),
+    ),
+    Mutation(
         "effects that are not known done go out again",
         "cluster/matches.py", "        hosted.reissue_effects()\n", "", (SEEDS,),
     ),

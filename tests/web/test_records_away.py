@@ -74,6 +74,13 @@ class Clock(Book):
         self.ticks += 1
 
 
+class Loose(Book):
+    """The same without a journal."""
+
+    durability = "snapshot"
+    hibernate_seconds = None
+
+
 @pytest.fixture
 async def own(tmp_path: Path) -> AsyncIterator[EmbeddedStores]:
     stores = EmbeddedStores(DataSettings(dir=tmp_path / "own"), Metrics())
@@ -93,7 +100,7 @@ def settings_of(own: EmbeddedStores) -> Settings:
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Application]:
-    app = Application(settings, [Book, Clock])
+    app = Application(settings, [Book, Clock, Loose])
     await app.start()
     try:
         yield app
@@ -334,3 +341,34 @@ async def test_a_stop_meanwhile_leaves_it_to_the_next_start(own: EmbeddedStores)
     async with serving(settings) as app:
         assert await written_all(app, running.info.match, acknowledged)
         assert await written_all(app, over.info.match, [7])
+
+
+async def test_what_is_recorded_after_a_crash_is_not_taken_for_what_was_before(own: EmbeddedStores) -> None:
+    """Without a journal a match goes on from its last snapshot: versions come again, with other records in them."""
+    settings = changed(settings_of(own), match={"snapshot_idle_seconds": 0.2})
+    async with serving(settings) as app:
+        alice = await RawClient.open(app, "alice")
+        joined = await alice.join("loose", "create")
+        hosted = app.host.get(joined.info.match)
+        await eventually(lambda: hosted.saved_version >= hosted.match.version)
+        await crash_after(app, alice, joined.channel, range(10))
+        await alice.close()
+    async with serving(settings) as app:
+        alice = await RawClient.open(app, "alice")
+        joined = await alice.join(joined.info.match, "match")
+        assert (await alice.act(joined.channel, "look")).result == 0
+        for number in range(10, 20):
+            assert not (await alice.act(joined.channel, "carve", number)).refused
+        await alice.close()
+        assert await written_all(app, joined.info.match, list(range(20)))
+
+
+async def crash_after(app: Application, alice: RawClient, channel: int, numbers: range) -> None:
+    """Nothing is saved after this, as far as the stores can tell, but what was recorded."""
+    await app.node.snapshotter.stop()
+    for number in numbers:
+        assert not (await alice.act(channel, "carve", number)).refused
+    await eventually(lambda: not any(hosted.match.unsettled for hosted in app.host))
+    for hosted in app.host:
+        hosted.freeze()
+    app.host._matches.clear()

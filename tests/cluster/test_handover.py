@@ -158,14 +158,14 @@ async def test_who_does_not_know_that_it_let_go_of_a_match_does_not_let_go_of_it
     assert not await leaving
     [owned] = await a.journal.find([match_id])
     assert owned is not None
-    assert (owned.node, owned.epoch) == ("a", 2)
+    assert (owned.node, owned.epoch) == ("a", again.match.epoch)
     assert list(a.host) == [again]
     assert not again.closed
 
 
 async def claim_again(node: FleetNode, match_id: str) -> HostedMatch:
     """What a takeover does in the end, at the node that has the match already."""
-    claimed = await node.journal.claim(match_id, node.name, expect_epoch=1)
+    claimed = await node.journal.claim(match_id, node.name, expect_epoch=node.host.get(match_id).match.epoch)
     hosted = node.host.run_recovered(await node.journal.recover(match_id), claimed.token)
     assert hosted is not None
     return hosted

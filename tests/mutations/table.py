@@ -143,11 +143,6 @@ MUTATIONS = (
         "cluster/carried.py", "if seat.members and received < seat.settled:", "if False:", (CROSSING,),
     ),
     Mutation(
-        "two owners that had the same epoch are told apart",
-        "cluster/carried.py", "if message.epoch > self.epoch or message.node != self.numbered_by:",
-        "if message.epoch > self.epoch:", (CROSSING,),
-    ),
-    Mutation(
         "a match is never here under two epochs",
         "cluster/matches.py", "            before.fenced()\n", "            assert not before.match.ended\n",
         ("tests/cluster/test_handover.py",),

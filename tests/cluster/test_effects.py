@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gameserver.cluster import LoopClock, RecordEffects
+from gameserver.cluster import RecordEffects
 from gameserver.match import Effect, Priority
 
 
@@ -26,7 +26,7 @@ class Records:
 async def test_the_same_effect_has_the_same_key_and_another_one_at_its_place_another() -> None:
     """After a restart it is asked for again; in another history of the match something else may be asked for there."""
     records = Records()
-    effects = RecordEffects(records, LoopClock())
+    effects = RecordEffects(records)
 
     def carry_out(version: int, kind: str, payload: dict[str, Any]) -> None:
         effects.carry_out("m1", version, [Effect(kind, payload, Priority.NORMAL, 0)], lambda version, index: None)

@@ -214,7 +214,8 @@ MUTATIONS = (
     ),
     Mutation(
         "what comes again under a version is another record",
-        "cluster/effects.py", ':{effect.index}:{content:08x}"', ':{effect.index}"', (RECORDS, "tests/cluster/test_effects.py"),
+        "cluster/effects.py", ':{effect.index}:{content:08x}"', ':{effect.index}"',
+        ("tests/cluster/test_effects.py", RECORDS),
     ),
     Mutation(
         "effects that are not known done go out again",

@@ -307,7 +307,7 @@ class Match(MatchSeats):
             acks=self.repeats + self.acks if self.repeats else self.acks,
             effects=effects,
             ended=None if self._end_reported else self.ended,
-            high=self.high or bool(gated_events) or any(e.priority is Priority.HIGH for e in effects),
+            high=self.high or bool(gated_events or (effects and any(e.priority is Priority.HIGH for e in effects))),
         )
         for batch in gated_events:
             self.keep_high_events(self.version, batch)

@@ -63,8 +63,8 @@ class Recorder:
                 consumed,
                 self._changes(),
                 output.patch.journal,
-                [dump_batch(batch) for batch in output.gated_events],
-                [[effect.kind, effect.payload, int(effect.priority)] for effect in output.effects],
+                [*map(dump_batch, output.gated_events)],
+                [*map(_dump_effect, output.effects)],
             ]
         )
 
@@ -92,6 +92,10 @@ class Recorder:
 def dump_batch(batch: EventBatch) -> list[Any]:
     """HIGH events as plain data."""
     return [None if batch.receivers is None else sorted(batch.receivers), batch.events]
+
+
+def _dump_effect(effect: Effect) -> list[Any]:
+    return [effect.kind, effect.payload, int(effect.priority)]
 
 
 def load_batch(row: list[Any]) -> EventBatch:

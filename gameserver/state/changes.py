@@ -16,7 +16,7 @@ Splice = tuple[int, list[Any], list[Any]]
 class Changes:
     """What changed of nodes that were there at the last flush and still are, in order of first change."""
 
-    __slots__ = ("audiences", "entities", "lists", "maps", "members", "owners", "reinserted")
+    __slots__ = ("audiences", "entities", "lists", "maps", "members", "others", "owners", "reinserted")
 
     def __init__(self, log: list[LogEntry], flushed_id: int) -> None:
         self.entities: dict[int, Entity] = {}  # the entities themselves know what their fields were
@@ -26,6 +26,7 @@ class Changes:
         self.reinserted: dict[int, set[Any]] = {}  # keys of maps that were taken out at some time
         self.audiences: dict[int, Node] = {}  # nodes whose own audience or owner was set
         self.members: dict[str, dict[str, bool]] = {}  # group → viewer → was a member
+        self.others = False  # did anything but fields of entities change?
         entities = self.entities
         last: Any = None
         for entry in log:
@@ -38,6 +39,7 @@ class Changes:
                 if node._id <= flushed_id and node._tree is not None:
                     entities[node._id] = node
             else:
+                self.others = True
                 self._fold(entry, flushed_id)
 
     def _fold(self, entry: LogEntry, flushed_id: int) -> None:

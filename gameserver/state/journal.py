@@ -26,8 +26,13 @@ if TYPE_CHECKING:
     from gameserver.state.tree import Tree
 
 
-def journal_ops(tree: Tree, changes: Changes, entity_rows: list[list[Any]]) -> list[Any]:
-    """Everything that changed since the last flush; what did in entities is given (see `PatchEncoder`)."""
+def journal_ops(tree: Tree, changes: Changes | None, entity_rows: list[list[Any]]) -> list[Any]:
+    """Everything that changed since the last flush; what did in entities is given (see `PatchEncoder`).
+
+    Without `changes` that is all.
+    """
+    if changes is None:
+        return [*entity_rows, ["next", tree.next_id]]
     ops: list[Any] = [["class", cls.__name__, list(fields_of(cls))] for cls in tree.new_classes]
     ops += entity_rows
     for map_, keys in changes.maps.values():

@@ -71,12 +71,18 @@ class PatchEncoder:
         self.segments: dict[Scope, Segment] = {EVERYONE: Segment()}
         self.personal: dict[tuple[int, frozenset[str]], list[Any]] = {}
         self.old_members = self._old_members() if self.changes.members else {}
-        self.old_viewers = self.old_members.get("*viewers", tree.viewers.members)
+
+    @property
+    def old_viewers(self) -> frozenset[str]:
+        """Who was there at the last flush."""
+        return self.old_members.get("*viewers", self.tree.viewers.members)
 
     def encode(self, *, journal: bool) -> Patch:
+        rows = self._entities()
+        if not (self.changes.others or self.tree.new_classes or self.tree.rescoped or self.tree.gone):
+            return self._finish(journal_ops(self.tree, None, rows) if journal else None)
         for cls in self.tree.new_classes:
             self.segments[EVERYONE].loose.append(["schema", self.tree.class_number(cls), class_definition(cls)])
-        rows = self._entities()
         for map_, keys in self.changes.maps.values():
             self._map(map_, keys)
         for list_, splices in self.changes.lists.values():

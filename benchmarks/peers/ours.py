@@ -15,6 +15,9 @@ SPECTATORS = ("0 spectators", "10 spectators", "1,000 spectators")
 MATCHES = 5_000
 IDLE_SECONDS = 10.0  # at least: a few per cent of a core are told badly by less
 SETTLE_SECONDS = 12.0  # each new match is saved once, and once more when it has been quiet
+CALM_SECONDS_MAX = 90.0  # then it is measured as it is, and the row says how long was waited
+CALM_STEP_SECONDS = 3.0
+CALM_SHARE = 0.93  # of the CPU of the step before: less than that, and it is still catching up with what it missed
 WORKERS_CLIENTS = 800
 PLAYERS = 10
 
@@ -31,16 +34,31 @@ def variants() -> dict[str, Peer]:
 
 
 def idle_matches(peer: Peer, seconds: float) -> Row:
-    """Matches that nobody is in, a while after they were made."""
+    """Matches that nobody is in, once the server has caught up with their making."""
     with running(peer) as server:
         before = memory_bytes(server.process)
         create_matches(server.port, "still" if peer.name == STILL else "deserted", MATCHES)
-        time.sleep(SETTLE_SECONDS)
+        calm_after = _wait_until_calm(server)
         cpu, at = cpu_seconds(server.process), time.perf_counter()
         time.sleep(max(seconds, IDLE_SECONDS))
         used, took = cpu_seconds(server.process) - cpu, time.perf_counter() - at
         rss = memory_bytes(server.process)
-    return {"cpu": used / took, "kb": (rss - before) / MATCHES / 1000}
+    return {"cpu": used / took, "kb": (rss - before) / MATCHES / 1000, "calm_after": calm_after}
+
+
+def _wait_until_calm(server: Server) -> float:
+    """Wait until it needs no less CPU than a moment ago, and not all there is; how long that took."""
+    started = time.perf_counter()
+    time.sleep(SETTLE_SECONDS)
+    before = 1.0
+    while (waited := time.perf_counter() - started) < CALM_SECONDS_MAX:
+        cpu, at = cpu_seconds(server.process), time.perf_counter()
+        time.sleep(CALM_STEP_SECONDS)
+        used = (cpu_seconds(server.process) - cpu) / (time.perf_counter() - at)
+        if before * CALM_SHARE < used < CALM_SHARE:
+            break
+        before = used
+    return waited
 
 
 def spread(server: Server, count: int) -> list[int]:

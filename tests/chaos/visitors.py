@@ -28,6 +28,7 @@ class Visitor(Player):
         self.over = False
         """Was the seat given up?"""
         self._nodes = list(nodes)
+        self._acknowledged_before: set[int] = set()
         self._gone = True
         self._late = False
 
@@ -36,6 +37,7 @@ class Visitor(Player):
     ) -> None:
         """Come, act, and go. `late`: what was sent to a node that did not answer may arrive after all."""
         self.leaves, self._late = leaves, late
+        self._acknowledged_before = set(self.books.acknowledged)
         await asyncio.sleep(self._random.uniform(0.0, ARRIVE_SECONDS_MAX))
         if not await self._come(match_id, history):
             return
@@ -81,8 +83,8 @@ class Visitor(Player):
         await self.close()
 
     def _failed(self, name: str, error: GameServerError) -> None:
-        """An owner that dies takes a join along that it had not journaled: no action of it was acknowledged then."""
-        if not isinstance(error, OutcomeUnknown) or self.books.acknowledged:
+        """An owner that dies takes a join along that it had not journaled: no action of this visit was acknowledged."""
+        if not isinstance(error, OutcomeUnknown) or self.books.acknowledged - self._acknowledged_before:
             super()._failed(name, error)
 
     def _closed(self, reason: CloseReason) -> None:

@@ -36,7 +36,8 @@ def table(case: Case, results: dict[str, list[Row]]) -> list[str]:
     lines += [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for name, row in sorted(middle.items(), key=lambda item: item[1][case.main], reverse=case.more_is_better):
         share = ratio(case.name, name, case.reference, case.main)({case.name: results})
-        cells = [format(row[column.key], column.shape) for column in case.columns]
+        # What was saved before a column was there does not have it.
+        cells = [format(row[column.key], column.shape) if column.key in row else "–" for column in case.columns]
         lines.append(f"| {' | '.join([name, *cells, '–' if share is None else f'{share:.2f}'])} |")
     lines += [*_warnings(middle), ""]
     return lines

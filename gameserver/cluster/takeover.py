@@ -281,12 +281,13 @@ class Takeover:
         if self._clock() < self._hold_until:
             return False  # its owner may be about to put it back
         [match] = await self._store.find([match_id])
+        dead = match is not None and await self._is_dead(match.node)
         if await self._is_here(match_id):  # somebody else has asked for it, too
             return True
         if match is None:
             raise MatchNotFound
         here = self._member.info
-        ownerless = match.asleep or match.node == "" or self.fleet.is_dead(match.node)
+        ownerless = match.asleep or match.node == "" or dead
         if not ownerless or not self._member.valid() or not can_run(here, match) or self._host.room() < 1:
             return False
         orphan = Orphan(match, Reason.RELEASED, self._clock())
@@ -295,6 +296,13 @@ class Takeover:
             await self._set_aside(orphan)
             raise MatchQuarantined
         return await self._take(orphan)
+
+    async def _is_dead(self, node: str) -> bool:
+        """By a look later than what was read of its matches: whoever has come back and claimed them is seen to live."""
+        if not self.fleet.is_dead(node):
+            return False
+        await self._see_nodes()
+        return self.fleet.is_dead(node)
 
     async def is_owner(self, node: str, match_id: str, epoch: int) -> bool:
         """Somebody has seen a later epoch of this match: is it this node's, under this one, all the same?

@@ -7,7 +7,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -540,6 +540,31 @@ def test_who_comes_back_while_its_matches_are_looked_at_keeps_them() -> None:
         await asyncio.sleep(4.0)
         assert len(claims) == 1
         assert not second.matches
+        assert world.server.matches["m0"].epoch == claims[0].token.epoch
+
+    run_virtually(lambda: with_nodes(11, 2, 3, play))
+
+
+def test_who_comes_back_while_its_match_is_asked_for_keeps_it() -> None:
+    """A join elsewhere reads that a dead node owns the match: it has come back since, and claimed it."""
+
+    async def play(world: World) -> None:
+        first, second = world.nodes
+        await second.takeover.stop()
+        await first.crash()
+        while not second.takeover.fleet.is_dead(first.id):
+            await asyncio.sleep(0.5)
+            await second.takeover._see_nodes()
+        claims = []
+
+        async def come_back(match_ids: Sequence[str]) -> list[OwnedMatch | None]:
+            journal = MemoryJournal(world.server)
+            assert await journal.renew(NodeInfo(first.id, "", started=world.loop.time()), 10_000)
+            claims.append(await journal.claim("m0", first.id, expect_epoch=1))
+            return await journal.find(match_ids)
+
+        second.journal.find = come_back  # type: ignore[method-assign]
+        assert not await second.takeover.claim("m0")
         assert world.server.matches["m0"].epoch == claims[0].token.epoch
 
     run_virtually(lambda: with_nodes(11, 2, 3, play))

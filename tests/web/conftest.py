@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gameserver.app import Application
-from gameserver.config import Settings
+from gameserver.config import DataSettings, Settings
+from gameserver.metrics import Metrics
+from gameserver.storage import EmbeddedStores
 from tests.web.games import GAMES
 from tests.web.kit import RawClient
 
@@ -20,6 +23,15 @@ def changed(settings: Settings, **sections: dict[str, Any]) -> Settings:
     return settings.model_copy(
         update={name: getattr(settings, name).model_copy(update=keys) for name, keys in sections.items()}
     )
+
+
+@pytest.fixture
+async def own(tmp_path: Path) -> AsyncIterator[EmbeddedStores]:
+    """Stores for one test alone, restarted by nobody."""
+    stores = EmbeddedStores(DataSettings(dir=tmp_path / "own"), Metrics())
+    await stores.start(supervise=False)
+    yield stores
+    await stores.stop()
 
 
 @pytest.fixture

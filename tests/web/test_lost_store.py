@@ -14,8 +14,7 @@ import pytest
 
 from gameserver.app import Application
 from gameserver.client import Client, Room
-from gameserver.config import DataSettings, Settings
-from gameserver.metrics import Metrics
+from gameserver.config import Settings
 from gameserver.storage import EmbeddedStores
 from tests.client.conftest import token
 from tests.web.conftest import changed
@@ -23,14 +22,6 @@ from tests.web.games import GAMES
 from tests.web.kit import eventually
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def own(tmp_path: Path) -> AsyncIterator[EmbeddedStores]:
-    stores = EmbeddedStores(DataSettings(dir=tmp_path / "own"), Metrics())
-    await stores.start(supervise=False)
-    yield stores
-    await stores.stop()
 
 
 class Fleet:

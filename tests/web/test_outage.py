@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 from unittest.mock import ANY
 
 import pytest
 
 from gameserver.app import Application
 from gameserver.client import Client, Room
-from gameserver.config import DataSettings, Settings
+from gameserver.config import Settings
 from gameserver.errors import StoreUnavailable
-from gameserver.metrics import Metrics
 from gameserver.protocol import Ack, Action, Events, Frame
 from gameserver.storage import EmbeddedStores
 from tests.client.conftest import token
@@ -25,14 +22,6 @@ from tests.web.games import GAMES
 from tests.web.kit import RawClient, eventually
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def own(tmp_path: Path) -> AsyncIterator[EmbeddedStores]:
-    stores = EmbeddedStores(DataSettings(dir=tmp_path / "own"), Metrics())
-    await stores.start(supervise=False)
-    yield stores
-    await stores.stop()
 
 
 def settings_of(own: EmbeddedStores) -> Settings:

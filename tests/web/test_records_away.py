@@ -15,9 +15,8 @@ import pytest
 from gameserver import Game, Player, Priority, action
 from gameserver.app import Application
 from gameserver.client import Client
-from gameserver.config import DataSettings, Settings
+from gameserver.config import Settings
 from gameserver.errors import GameServerError, StoreUnavailable
-from gameserver.metrics import Metrics
 from gameserver.protocol import Closed, ErrorMessage, Join
 from gameserver.storage import EmbeddedStores, MongoDocuments
 from tests.client.conftest import token
@@ -79,14 +78,6 @@ class Loose(Book):
 
     durability = "snapshot"
     hibernate_seconds = None
-
-
-@pytest.fixture
-async def own(tmp_path: Path) -> AsyncIterator[EmbeddedStores]:
-    stores = EmbeddedStores(DataSettings(dir=tmp_path / "own"), Metrics())
-    await stores.start(supervise=False)
-    yield stores
-    await stores.stop()
 
 
 def settings_of(own: EmbeddedStores) -> Settings:

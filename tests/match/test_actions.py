@@ -182,7 +182,10 @@ SENT = INTEGERS | FLOATS | st.sampled_from(["x", "", b"x", True, False, None, []
 @settings(max_examples=1000)
 @given(st.sampled_from([spec.name for spec in compile_game(Plain).actions]), st.data())
 def test_reading_encoded_arguments_gives_what_checking_decoded_ones_gives(name, data):
-    """In one step where the kinds allow it; then only an integer past 64 bits may also be taken for a float."""
+    """In one step where the kinds allow it; then only an integer past 64 bits may also be taken for a float.
+
+    (Bytes may come as a text in base64, as from JSON: the decoder does not know that, and says None.)
+    """
     spec = PLAIN[name]
     size = len(inspect.signature(spec.method).parameters) - 2 + data.draw(st.sampled_from([0, 0, 0, 0, -1, 1]))
     args = [data.draw(SENT) for _ in range(size)]
@@ -193,6 +196,8 @@ def test_reading_encoded_arguments_gives_what_checking_decoded_ones_gives(name, 
         values = None
     if name == "untyped":
         assert read is None
+    elif read is None and name == "texts":
+        assert values is None or isinstance(args[1], str)
     else:
         assert repr(read) == repr(values), "types too, and -0.0"
 

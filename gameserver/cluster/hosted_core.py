@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -242,7 +241,7 @@ class HostedCore:
         """Move what the match counted into the metrics."""
         counts = self.match.counts
         self._meters.add_counts(counts, self._counted)
-        self._counted = replace(counts)
+        self._counted = counts.copy()
 
     def _works(self, what: str) -> None:
         self._engine_failures.pop(what, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
@@ -147,21 +146,24 @@ def _is_class_var(cls: type, name: str) -> bool:
     return "ClassVar" in str(inspect.get_annotations(cls).get(name, ""))
 
 
-@dataclass(frozen=True, slots=True)
 class GameSpec:
-    """A game class, compiled: what a match needs of it, in the units it needs it."""
+    """A game class, compiled: what a match needs of it, in the units it needs it. Not changed once it is made."""
 
-    cls: type[Game]
-    name: str
-    actions: list[ActionSpec]
-    by_key: dict[str | int, ActionSpec]
-    """By name and by number."""
-    tick_hz: float
-    ticks: bool
-    """Is there an `on_tick` to call?"""
-    batch_us: int
-    empty_us: int | None
-    hold_us: int
+    __slots__ = ("actions", "batch_us", "by_key", "cls", "empty_us", "hold_us", "name", "tick_hz", "ticks")
+
+    def __init__(self, cls: type[Game]) -> None:
+        self.cls = cls
+        self.name = game_name(cls)
+        self.actions = _compile_actions(cls)
+        self.by_key: dict[str | int, ActionSpec] = {spec.name: spec for spec in self.actions}
+        """By name and by number."""
+        self.by_key.update({spec.number: spec for spec in self.actions})
+        self.tick_hz: float = cls.tick_hz
+        self.ticks = cls.on_tick is not _base_of(cls).on_tick
+        """Is there an `on_tick` to call?"""
+        self.batch_us = round(cls.batch_ms * 1000)
+        self.empty_us = None if cls.empty_seconds is None else round(cls.empty_seconds * 1_000_000)
+        self.hold_us = round(cls.seat_hold_seconds * 1_000_000)
 
 
 _compiled: dict[type, GameSpec] = {}
@@ -171,20 +173,7 @@ def compile_game(cls: type[Game]) -> GameSpec:
     """The compiled form of a class, made once. Raises TypeError for an action whose types cannot be checked."""
     found = _compiled.get(cls)
     if found is None:
-        actions = _compile_actions(cls)
-        by_key: dict[str | int, ActionSpec] = {spec.name: spec for spec in actions}
-        by_key.update({spec.number: spec for spec in actions})
-        found = _compiled[cls] = GameSpec(
-            cls=cls,
-            name=game_name(cls),
-            actions=actions,
-            by_key=by_key,
-            tick_hz=cls.tick_hz,
-            ticks=cls.on_tick is not _base_of(cls).on_tick,
-            batch_us=round(cls.batch_ms * 1000),
-            empty_us=None if cls.empty_seconds is None else round(cls.empty_seconds * 1_000_000),
-            hold_us=round(cls.seat_hold_seconds * 1_000_000),
-        )
+        found = _compiled[cls] = GameSpec(cls)
     return found
 
 

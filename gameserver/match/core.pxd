@@ -1,10 +1,23 @@
+cimport cython
+from gameserver.match.checks cimport GameSpec
+from gameserver.match.outbox cimport Outbox
+from gameserver.match.timers cimport Timers
+
+cdef class MatchCounts:
+    cdef public long long actions, failures, refused, ticks, ticks_skipped, timers
+
 cdef class MatchCore:
-    cdef public long long clock_us, origin_us, epoch, version, failures, tick_failures
-    cdef public object counts, dice, ended, ending, game, id, limits, log, outbox, running, spec, timers, tree
+    cdef public GameSpec spec
+    cdef public MatchCounts counts
+    cdef public Outbox outbox
+    cdef public Timers timers
+    cdef public long long clock_us, epoch, failures, origin_us, tick_failures, version
+    cdef public object dice, ended, ending, game, id, limits, log, running, tree
     cdef public bint touched, urgent
     cdef public double wall
     cdef public dict grids, heard, options, players, summary
     cdef public list topics
-    cpdef long long enter(self, double now, double wall)
-    cpdef double host_time(self, long long at_us)
-    cpdef object call(self, str what, method, tuple args, bint returns=*)
+    cpdef long long enter(self, double now, double wall) except? -1
+    cpdef double host_time(self, long long at_us) except? -1
+    @cython.locals(outbox=Outbox, events_count=Py_ssize_t, effects_count=Py_ssize_t)
+    cpdef object call(self, what, method, tuple args, bint returns=*)

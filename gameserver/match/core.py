@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gameserver.errors import GameCodeError, StateError
@@ -29,16 +28,21 @@ _TIMER_SECONDS_MAX = 10 * 365 * 86_400
 _REASON_LENGTH_MAX = 200
 
 
-@dataclass(slots=True)
 class MatchCounts:
     """What happened since the match came into this process; not part of its state."""
 
-    actions: int = 0
-    refused: int = 0
-    failures: int = 0
-    ticks: int = 0
-    ticks_skipped: int = 0
-    timers: int = 0
+    __slots__ = ("actions", "failures", "refused", "ticks", "ticks_skipped", "timers")
+
+    def __init__(self) -> None:
+        self.actions = self.refused = self.failures = 0
+        self.ticks = self.ticks_skipped = self.timers = 0
+
+    def copy(self) -> MatchCounts:
+        """What has been counted until now."""
+        counts = MatchCounts()
+        counts.actions, counts.refused, counts.failures = self.actions, self.refused, self.failures
+        counts.ticks, counts.ticks_skipped, counts.timers = self.ticks, self.ticks_skipped, self.timers
+        return counts
 
 
 class MatchCore:

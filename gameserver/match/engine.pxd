@@ -1,12 +1,24 @@
+cimport cython
+from gameserver.match.journal cimport Recorder
+from gameserver.match.outbox cimport Outbox
 from gameserver.match.seats cimport MatchSeats
+from gameserver.match.timers cimport Timers
 
 cdef class Match(MatchSeats):
     cdef object __weakref__
     cdef public bint _end_reported
-    cdef public object _recorder, high_events
+    cdef public Recorder _recorder
+    cdef public object high_events
     cdef public dict _states, unsettled
     cdef public long long tick_due_us
-    cpdef long long _tick_us(self, long long number)
-    cpdef long long tick_number(self)
+    @cython.locals(at_us="long long")
+    cpdef object wake(self, double now, double wall)
+    cpdef object next_wake(self, double now)
+    cpdef long long _due_us(self) except? -1
+    @cython.locals(number="long long", next_us="long long", due_us="long long", dt=double)
+    cpdef object _run_ticks(self, long long at_us)
+    cpdef long long _tick_us(self, long long number) except? -1
+    cpdef long long tick_number(self) except? -1
+    @cython.locals(timers=Timers, fired="long long", timer_us="long long")
     cpdef object _run_until(self, long long at_us)
     cpdef object _tick(self, double dt)

@@ -6,3 +6,4 @@ cdef class MatchSeats(MatchInbox):
     cdef public dict held, session_of
     cdef public bint seats_changed
     cpdef object expire(self, long long at_us)
+    cpdef long long deadline_us(self) except? -1

@@ -4,11 +4,11 @@ Game code runs on the event loop, so a handler that never returns stops every ma
 ending the process gets rid of it. The match is marked as suspect first; the node's other matches are taken over, or
 claimed again by the node's next process.
 
-The loop stamps a heartbeat; while that is fresh this thread looks at nothing else. When it is old the main thread's
-stack tells what runs: every call of author code is one frame of `MatchCore.call`. What counts is one call that does
-not return, as seen by this thread: neither many slow matches in a row, nor the time that the process was stopped.
-Code that does not even let other threads run (a regular expression that backtracks for ever) is seen by the kernel:
-each look rearms a timer of used CPU time, whose signal writes the stack and ends the process.
+The loop stamps a heartbeat; while that is fresh this thread looks at nothing else. When it is old `RUNNING` tells which
+call of author code the loop is in. What counts is one call that does not return, as seen by this thread: neither many
+slow matches in a row, nor the time that the process was stopped. Code that does not even let other threads run (a
+regular expression that backtracks for ever) is seen by the kernel: each look rearms a timer of used CPU time, whose
+signal writes the stack and ends the process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gameserver.match import Match
+from gameserver.match import RUNNING
 
 if TYPE_CHECKING:
     import asyncio
@@ -113,7 +113,7 @@ class Watchdog:
     def _run(self) -> None:
         interval = self.interval_seconds
         beaten: float | None = None
-        frame: FrameType | None = None
+        call = 0
         in_call = in_all = 0.0
         told = False
         seen = time.monotonic()
@@ -124,23 +124,23 @@ class Watchdog:
             now = time.monotonic()
             passed, seen = min(now - seen, 2 * interval), now
             if self._beaten != beaten:
-                beaten, frame, in_call, in_all, told = self._beaten, None, 0.0, 0.0, False
+                beaten, call, in_call, in_all, told = self._beaten, 0, 0.0, 0.0, False
                 continue
             in_all += passed
-            found = self._running()
-            if found is None or found is not frame:
-                frame, in_call = found, 0.0
+            found = 0 if RUNNING.match is None else RUNNING.number
+            if found == 0 or found != call:
+                call, in_call = found, 0.0
             else:
                 in_call += passed
             if in_call >= self._seconds or in_all >= self._seconds * OURS_FACTOR:
                 if self._traced():
                     in_call = in_all = 0.0
                     continue
-                self._give_up(self._describe(frame, in_call if frame is not None else in_all))
+                self._give_up(self._describe(in_call if call else in_all))
                 return
-            if in_all >= self._seconds and frame is None and not told:
+            if in_all >= self._seconds and not call and not told:
                 told = True
-                log.error("loop_stands_still", seconds=round(in_all, 1), stack=self._describe(None, in_all).stack)
+                log.error("loop_stands_still", seconds=round(in_all, 1), stack=self._stack())
 
     def _frames(self) -> Iterator[FrameType]:
         """The watched thread's frames, innermost first."""
@@ -149,21 +149,18 @@ class Watchdog:
             yield frame
             frame = frame.f_back
 
-    def _running(self) -> FrameType | None:
-        """The frame of the author's call that runs."""
-        return next((frame for frame in self._frames() if frame.f_code is Match.call.__code__), None)
-
     def _traced(self) -> bool:
         """Somebody sits in a debugger that was started meanwhile (`breakpoint()`)."""
         return any(frame.f_trace is not None for frame in self._frames())
 
-    def _describe(self, frame: FrameType | None, seconds: float) -> Stuck:
-        stack = "".join(traceback.format_stack(next(self._frames(), None)))
-        if frame is None:
+    def _stack(self) -> str:
+        return "".join(traceback.format_stack(next(self._frames(), None)))
+
+    def _describe(self, seconds: float) -> Stuck:
+        match, what, stack = RUNNING.match, RUNNING.what, self._stack()
+        if match is None:
             return Stuck("", "", 0, "", seconds, stack)
-        names = frame.f_locals
-        match: Match = names["self"]
-        return Stuck(match.id, match.spec.name, match.epoch, str(names["what"]), seconds, stack)
+        return Stuck(match.id, match.spec.name, match.epoch, what, seconds, stack)
 
     def _give_up(self, stuck: Stuck) -> None:
         """Tell and mark, as far as that is possible within a moment, then end the process."""

@@ -2,7 +2,7 @@
 
 from gameserver.match.actions import ActionSpec, action
 from gameserver.match.checks import GameSpec, compile_game, game_name
-from gameserver.match.core import MatchCounts
+from gameserver.match.core import RUNNING, MatchCounts
 from gameserver.match.engine import Match
 from gameserver.match.game import Game
 from gameserver.match.grid import Grid
@@ -12,6 +12,7 @@ from gameserver.match.values import PUBLISH, Ack, Effect, EventBatch, MatchLimit
 
 __all__ = [
     "PUBLISH",
+    "RUNNING",
     "Ack",
     "ActionSpec",
     "Args",

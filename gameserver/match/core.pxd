@@ -6,18 +6,23 @@ from gameserver.match.timers cimport Timers
 cdef class MatchCounts:
     cdef public long long actions, failures, refused, ticks, ticks_skipped, timers
 
+cdef class Running:
+    cdef public object match, what
+    cdef public long long number
+
 cdef class MatchCore:
+    cdef public Running _running
     cdef public GameSpec spec
     cdef public MatchCounts counts
     cdef public Outbox outbox
     cdef public Timers timers
     cdef public long long clock_us, epoch, failures, origin_us, tick_failures, version
-    cdef public object dice, ended, ending, game, id, limits, log, running, tree
+    cdef public object dice, ended, ending, game, id, limits, log, tree
     cdef public bint touched, urgent
     cdef public double wall
     cdef public dict grids, heard, options, players, summary
     cdef public list topics
     cpdef long long enter(self, double now, double wall) except? -1
     cpdef double host_time(self, long long at_us) except? -1
-    @cython.locals(outbox=Outbox, events_count=Py_ssize_t, effects_count=Py_ssize_t)
+    @cython.locals(outbox=Outbox, running=Running, events_count=Py_ssize_t, effects_count=Py_ssize_t)
     cpdef object call(self, what, method, tuple args, bint returns=*)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gameserver.errors import GameCodeError, StateError
 from gameserver.match.dice import Dice
@@ -45,12 +45,28 @@ class MatchCounts:
         return counts
 
 
+class Running:
+    """The call of author code that this process is in: what a watchdog, in another thread, names if it never returns."""
+
+    __slots__ = ("match", "number", "what")
+
+    def __init__(self) -> None:
+        self.match: MatchCore | None = None
+        """None: none is."""
+        self.what = ""
+        self.number = 0
+        """Goes up with each call: whether it is still the same one."""
+
+
+RUNNING: Final = Running()
+
+
 class MatchCore:
     """Time, transactions and what `Game` offers its author. `Match` is built on it layer by layer."""
 
     __slots__ = (
-        "clock_us", "counts", "dice", "ended", "ending", "epoch", "failures", "game", "grids", "heard", "id", "limits",
-        "log", "options", "origin_us", "outbox", "players", "running", "spec", "summary", "tick_failures", "timers",
+        "_running", "clock_us", "counts", "dice", "ended", "ending", "epoch", "failures", "game", "grids", "heard", "id", "limits",
+        "log", "options", "origin_us", "outbox", "players", "spec", "summary", "tick_failures", "timers",
         "topics", "touched", "tree", "urgent", "version", "wall",
     )  # fmt: skip
 
@@ -67,8 +83,7 @@ class MatchCore:
         self.ended: str | None = None
         self.ending: str | None = None
         """Asked for, and carried out once the running call is done."""
-        self.running: str | None = None
-        """The author's method that runs right now: what a watchdog names when it does not return."""
+        self._running = RUNNING
         self.wall = 0.0
         self.clock_us = 0
         """Match time as the author sees it, in whole microseconds so that restored matches count exactly alike."""
@@ -119,10 +134,11 @@ class MatchCore:
 
         `returns`: the result leaves the match, so it is checked and copied within the transaction.
         """
-        tree, outbox, dice = self.tree, self.outbox, self.dice
+        tree, outbox, dice, running = self.tree, self.outbox, self.dice, self._running
         random_state = dice.state
         events_count, effects_count = len(outbox.events), len(outbox.effects)
-        self.running = what
+        running.match, running.what = self, what
+        running.number += 1
         mark = tree.mark()
         try:
             result = method(*args)
@@ -139,7 +155,7 @@ class MatchCore:
             # sys.exit() in a game must not stop the server and its other matches.
             raise GameCodeError(f"{what} raised {type(error).__name__}") from error
         finally:
-            self.running = None
+            running.match = None
         return result
 
     def _roll_back(self, mark: Mark, what: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gameserver import Game, Grid, Map, Player, Priority, action
 from gameserver.errors import GameCodeError, RequestInvalid
-from gameserver.match import Match
+from gameserver.match import RUNNING, Match
 from gameserver.testing import MatchTester
 from tests.match.games import WALL, Boom, Harness, Log
 
@@ -72,7 +72,7 @@ def test_the_sender_gets_an_error_without_details_and_the_match_goes_on(how, cap
     assert "hunter2" not in str(caught.value)
     assert alice.view["score"] == 0
     assert tester.ended is None
-    assert tester.match.running is None
+    assert RUNNING.match is None
     record = next(r for r in caplog.records if r.levelno == logging.ERROR)
     assert "m-17" in record.getMessage()
     assert "fail of game shaky" in record.getMessage()

@@ -46,7 +46,7 @@ class MatchCounts:
 
 
 class Running:
-    """The call of author code that this process is in: what a watchdog, in another thread, names if it never returns."""
+    """The call of author code that this process is in: what a watchdog, in another thread, names if it hangs."""
 
     __slots__ = ("match", "number", "what")
 
@@ -65,9 +65,9 @@ class MatchCore:
     """Time, transactions and what `Game` offers its author. `Match` is built on it layer by layer."""
 
     __slots__ = (
-        "_running", "clock_us", "counts", "dice", "ended", "ending", "epoch", "failures", "game", "grids", "heard", "id", "limits",
-        "log", "options", "origin_us", "outbox", "players", "spec", "summary", "tick_failures", "timers",
-        "topics", "touched", "tree", "urgent", "version", "wall",
+        "_running", "clock_us", "counts", "dice", "ended", "ending", "epoch", "failures", "game", "grids", "heard",
+        "id", "limits", "log", "options", "origin_us", "outbox", "players", "spec", "summary", "tick_failures",
+        "timers", "topics", "touched", "tree", "urgent", "version", "wall",
     )  # fmt: skip
 
     game: Game

@@ -42,6 +42,8 @@ _misc_of: Final = attrgetter(*_MISC)
 class Recorder:
     """Writes the records of one match. Remembers what the last one said of the things that are kept as a whole."""
 
+    __slots__ = ("_match", "_misc")
+
     def __init__(self, match: Match) -> None:
         self._match = match
         self._misc = _misc_of(match)

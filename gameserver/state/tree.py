@@ -35,6 +35,11 @@ _CALLBACK: Final = _Callback()
 class Tree:
     """The tracked state of one match: the root entity and all below it, its viewers and their groups."""
 
+    __slots__ = (
+        "_groups", "_marked_next_id", "_settled", "by_audience", "classes", "flushed_id", "gone", "indexed", "log",
+        "moved", "new_classes", "new_entities", "next_id", "relink", "rescoped", "root", "viewers",
+    )  # fmt: skip
+
     def __init__(self, root: Entity) -> None:
         """Takes the root in. Raises `StateError` if its initial values are not valid state."""
         self._set_up(root)

@@ -163,14 +163,20 @@ def test_options_are_plain(options):
         Match.create(Log, "m", options=options, seed=1, now=0, wall=WALL)
 
 
-def test_a_rollback_that_fails_takes_the_match_out_of_play(monkeypatch):
-    harness = Harness(Log)
-    session = harness.join("ann")
-
-    def broken(mark: Any) -> None:
+def test_a_rollback_that_fails_takes_the_match_out_of_play():
+    def broken() -> None:
         raise RuntimeError("cannot undo")
 
-    monkeypatch.setattr(harness.match.tree, "rollback", broken)
+    class Stuck(Game):
+        batch_ms = 0
+
+        @action
+        def crash(self, player: Player) -> None:
+            self._match.tree.record(broken)
+            raise Boom
+
+    harness = Harness(Stuck)
+    session = harness.join("ann")
     harness.send(session.id, 1, "crash", [])
     harness.advance(0.1)
     assert harness.match.ended == "state_broken: crash could not be undone"

@@ -108,8 +108,7 @@ def document(results: dict[str, Any]) -> str:
         f"- Versions: {results['versions']}.",
         "- Medians of the rounds, servers in turn within each round; ratios are medians of the rounds' ratios.",
         "- The server is pinned to one core, load generator and stores to the other.",
-        "- gameserver runs as its image has it: compiled (`make compile`), `durability = \"async\"` with its journal, sessions, "
-        "validation, metrics.",
+        "- gameserver runs compiled, as in its image: `durability = \"async\"`, sessions, validation, metrics.",
         "",
         "## Targets",
         "",

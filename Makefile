@@ -55,7 +55,7 @@ setup-run: $(RUN_STAMP) ## install only what running needs into .venv
 COMPILED := $(shell find gameserver -name '*.so')
 SOURCES  := $(shell find gameserver -name '*.py' -o -name '*.pxd')
 
-compile: $(DEV_STAMP) ## compile the hot modules in place: the same server for about half the CPU (needs a C compiler)
+compile: $(DEV_STAMP) ## compile the hot modules in place: the same server for less CPU (needs a C compiler)
 	@GAMESERVER_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
 	@touch gameserver/.compiled
 
@@ -102,13 +102,13 @@ chaos: $(DEV_STAMP) fresh ## kill, pause, drain and restart three nodes and thei
 rolling: $(DEV_STAMP) fresh ## restart three nodes one after another under a hundred players
 	@$(BIN)/python -m tests.chaos --kind "rolling restart" --rounds 1 --matches 10 --players 10 --rate 4 --balanced --seed $(SEED) $(ARGS)
 
-sim: $(DEV_STAMP) ## whole servers on virtual time with everything that can go wrong (SEEDS=100 FIRST=1000)
+sim: $(DEV_STAMP) fresh ## whole servers on virtual time with everything that can go wrong (SEEDS=100 FIRST=1000)
 	@SIM_SEEDS=$(SEEDS) SIM_FIRST=$(FIRST) $(BIN)/python -m pytest -q -m chaos tests/simulation/test_seeds.py $(ARGS)
 
 mutations: $(DEV_STAMP) ## take one safeguard out at a time, and see that its tests fail (ARGS="epoch lease")
 	@$(BIN)/python -m tests.mutations $(ARGS)
 
-soak: $(DEV_STAMP) ## the tests that run for minutes to find what leaks
+soak: $(DEV_STAMP) fresh ## the tests that run for minutes to find what leaks
 	@$(BIN)/python -m pytest -q -m soak $(ARGS); status=$$?; \
 	if [ $$status -eq 5 ]; then echo "no soak tests yet"; else exit $$status; fi
 
@@ -119,5 +119,5 @@ clean: ## remove caches and reports (keeps .venv and data/)
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis loadtests/reports benchmarks/results/local benchmarks/peers/build
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './*/node_modules/*' -prune -exec rm -rf {} +
 
-distclean: clean ## clean, and remove .venv and node_modules too (data/ stays: it holds matches)
+distclean: clean uncompile ## clean, and remove .venv and node_modules too (data/ stays: it holds matches)
 	rm -rf $(VENV) benchmarks/peers/node_modules

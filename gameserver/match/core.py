@@ -137,9 +137,9 @@ class MatchCore:
         tree, outbox, dice, running = self.tree, self.outbox, self.dice, self._running
         random_state = dice.state
         events_count, effects_count = len(outbox.events), len(outbox.effects)
+        mark = tree.mark()
         running.match, running.what = self, what
         running.number += 1
-        mark = tree.mark()
         try:
             result = method(*args)
             if returns and result is not None:

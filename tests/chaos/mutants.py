@@ -113,7 +113,7 @@ def run(mutant: Mutant, arguments: list[str]) -> str:
     """What became of it."""
     with tempfile.TemporaryDirectory(prefix="gameserver-mutant-") as name:
         folder = Path(name)
-        shutil.copytree(PACKAGE, folder / "gameserver", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PACKAGE, folder / "gameserver", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         place = folder / "gameserver" / mutant.file
         text = place.read_text()
         if text.count(mutant.old) != 1:

@@ -74,7 +74,7 @@ def _first_failure(copy: Path, tests: list[str] | tuple[str, ...], *, stop: bool
 
 def _copy(source: Path, target: Path) -> None:
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "results", "node_modules"))
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.so", "results", "node_modules"))
     else:
         shutil.copy(source, target)
 

@@ -17,8 +17,9 @@ from gameserver.cluster.member import Flow, Member
 from gameserver.cluster.membership import Pace, lease_store
 from gameserver.cluster.meters import Meters
 from gameserver.cluster.node import ClusterNode, Surroundings
-from gameserver.cluster.ports import Clock, EffectSink, LoopClock, Receiver
+from gameserver.cluster.ports import Clock, EffectSink, LoopClock
 from gameserver.cluster.presence import Presence
+from gameserver.cluster.receiver import Receiver
 from gameserver.cluster.recent import RecentLimits
 from gameserver.cluster.services import Keeper, Services
 from gameserver.cluster.snapshots import SnapshotPolicy, Snapshotter

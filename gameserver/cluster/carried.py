@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.edge import Edges
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.links import Private, Refused, Said, Shared, ToOwner
-    from gameserver.cluster.ports import Receiver
+    from gameserver.cluster.receiver import Receiver
     from gameserver.match import ActionSpec, Args, User
     from gameserver.protocol import Resume
     from gameserver.storage import Subscription

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.host import Host
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.member import Member
-    from gameserver.cluster.ports import Receiver
+    from gameserver.cluster.receiver import Receiver
     from gameserver.cluster.services import Services
     from gameserver.storage import Bus, JournalStore, NodeInfo, OwnedMatch, Subscription
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from gameserver.cluster.links import Action, ToEdge, ToOwner
     from gameserver.cluster.member import Member
-    from gameserver.cluster.ports import Receiver
+    from gameserver.cluster.receiver import Receiver
     from gameserver.cluster.services import Services
     from gameserver.match import User
     from gameserver.protocol import Resume

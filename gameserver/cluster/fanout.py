@@ -101,7 +101,6 @@ class Fanout:
     ) -> None:
         """The path nearly every tick takes: one frame, the same for all, and acknowledgements behind it for some."""
         frame = segments.shared()
-        frames = (frame,)
         low_max, live = self._low_max, Flow.LIVE
         written = 0
         for member in members:
@@ -109,13 +108,15 @@ class Fanout:
             receiver = member.receiver
             if member.flow is not live:
                 self._skip(member, segments, late, now)
-            elif receiver.buffered_bytes() > low_max:
-                self._lagging(member, segments, late, now)
             elif late:
-                self._write(member, [frame, *late])
-            else:
-                receiver.write(frames)
+                if receiver.buffered_bytes() > low_max:
+                    self._lagging(member, segments, late, now)
+                else:
+                    self._write(member, [frame, *late])
+            elif receiver.try_write(frame, low_max):
                 written += 1
+            else:
+                self._lagging(member, segments, late, now)
         self.counts.frames += written
         self.counts.writes += written
         self.counts.bytes += written * len(frame)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from gameserver.cluster.member import Member
-    from gameserver.cluster.ports import Receiver
+    from gameserver.cluster.receiver import Receiver
     from gameserver.match import User
     from gameserver.protocol import Resume
 

@@ -26,7 +26,7 @@ from gameserver.session import Answer, decide_resume, events_position
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gameserver.cluster.ports import Receiver
+    from gameserver.cluster.receiver import Receiver
     from gameserver.match import Args, User
     from gameserver.protocol import Resume
 

@@ -10,7 +10,7 @@ import structlog
 from gameserver.cluster.delivery import Gated, add_acks
 from gameserver.cluster.hosted_core import HostedCore
 from gameserver.cluster.member import Flow, Member
-from gameserver.cluster.ports import RemoteReceiver
+from gameserver.cluster.receiver import RemoteReceiver
 from gameserver.cluster.recent import RecentFrames
 from gameserver.errors import (
     MatchMoved,

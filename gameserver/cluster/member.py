@@ -5,12 +5,12 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
-from gameserver.cluster.ports import RemoteReceiver
+from gameserver.cluster.receiver import RemoteReceiver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gameserver.cluster.ports import Receiver
+    from gameserver.cluster.receiver import Receiver
     from gameserver.match import ActionSpec, Args
     from gameserver.protocol import Resume
 

@@ -35,7 +35,7 @@ from gameserver.cluster.links import (
     payloads,
 )
 from gameserver.cluster.member import Flow, Member
-from gameserver.cluster.ports import RemoteReceiver
+from gameserver.cluster.receiver import RemoteReceiver
 from gameserver.errors import GameServerError, InternalError, MatchMoved, NotJoined
 from gameserver.match import User
 from gameserver.protocol import Resume
@@ -59,14 +59,14 @@ SETTLING_SECONDS = 3.0  # what was attached this recently may not be in the edge
 class EdgeSeat(RemoteReceiver):
     """The receiver of one session behind an edge; for spectators: of all of them behind that edge."""
 
-    __slots__ = ("address", "attached_at", "attempt", "link", "member", "muted", "new", "number")
+    __slots__ = ("attached_at", "attempt", "link", "member", "muted", "new", "number")
 
     def __init__(self, link: EdgeLink, message: Attach, now: float, address: str) -> None:
+        super().__init__(address)
         self.link = link
         self.number = message.seat
         self.attempt = message.attempt
         self.attached_at = now
-        self.address = address
         self.member: Member | None = None
         self.muted = False
         self.new = False

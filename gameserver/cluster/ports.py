@@ -1,4 +1,4 @@
-"""What the host needs from the outside: a clock, receivers of frames, somewhere to put effects and match records."""
+"""What the host needs from the outside: a clock, somewhere to put effects and match records."""
 
 from __future__ import annotations
 
@@ -12,47 +12,6 @@ if TYPE_CHECKING:
 
 ID_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # no l, o, 0, 1: ids are read out aloud
 ID_LENGTH = 12  # 60 bits: ids are never reused, and guessing one is hopeless
-
-
-class Receiver(Protocol):
-    """One connection, as the host sees it. None of these may raise."""
-
-    def write(self, frames: Sequence[bytes]) -> None:
-        """Send prebuilt WebSocket frames with one transport write."""
-
-    def buffered_bytes(self) -> int:
-        """How much of what was written still waits in this process for the peer to read."""
-
-    def detached(self, channel: int) -> None:
-        """The host took this channel away (its match ended, the seat was taken over)."""
-
-    def abort(self, close_code: int, reason: str) -> None:
-        """End the connection without waiting for the peer."""
-
-
-class RemoteReceiver:
-    """Base of receivers whose sockets are on another node: the match's fan-out serves those by edge, not one by one."""
-
-    __slots__ = ("address",)
-
-    address: str
-    """Where this node can be reached directly; empty: not known."""
-
-    def write(self, frames: Sequence[bytes]) -> None:
-        """See `Receiver.write`."""
-        raise NotImplementedError
-
-    def buffered_bytes(self) -> int:
-        """See `Receiver.buffered_bytes`."""
-        raise NotImplementedError
-
-    def detached(self, channel: int) -> None:
-        """See `Receiver.detached`."""
-        raise NotImplementedError
-
-    def abort(self, close_code: int, reason: str) -> None:
-        """See `Receiver.abort`."""
-        raise NotImplementedError
 
 
 class Clock(Protocol):

@@ -13,7 +13,7 @@ from zlib import crc32
 
 import structlog
 
-from gameserver.cluster import Flow, User
+from gameserver.cluster import Flow, Receiver, User
 from gameserver.errors import (
     BudgetExceeded,
     GameServerError,
@@ -73,8 +73,8 @@ class Link(Protocol):
         """The closing handshake; waits for the peer."""
 
 
-class Connection:
-    """Implements `Receiver` for the host, and `Listener` for what arrives."""
+class Connection(Receiver):
+    """A `Receiver` for the host, and a `Listener` for what arrives."""
 
     __slots__ = (
         "_counts",

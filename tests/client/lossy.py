@@ -35,6 +35,7 @@ from gameserver.cluster import (
     HostLimits,
     Meters,
     NoEffects,
+    Receiver,
     RecentLimits,
     Services,
     User,
@@ -213,7 +214,7 @@ class World:
         self.run()
 
 
-class Line:
+class Line(Receiver):
     """One connection: bytes on their way in both directions. The server's end is a receiver."""
 
     def __init__(self, world: World, user: str) -> None:

@@ -16,6 +16,7 @@ from gameserver.cluster import (
     Meters,
     NoEffects,
     OpenGate,
+    Receiver,
     Services,
     User,
 )
@@ -24,7 +25,7 @@ from gameserver.metrics import Metrics
 from gameserver.protocol import decode_server
 
 
-class FakeReceiver:
+class FakeReceiver(Receiver):
     """One connection: its writes in order, each a list of decoded messages."""
 
     def __init__(self) -> None:

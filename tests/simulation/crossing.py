@@ -15,7 +15,7 @@ from gameserver import Entity, Game, Map, Player, Priority, action, owner_only
 from gameserver.client.outcomes import Answered, ResendLater, Write
 from gameserver.client.outcomes import Refused as ActionRefused
 from gameserver.client.room_core import RoomCore
-from gameserver.cluster import ClusterNode, GameRegistry, LoopClock, NoEffects, Surroundings, User
+from gameserver.cluster import ClusterNode, GameRegistry, LoopClock, NoEffects, Receiver, Surroundings, User
 from gameserver.cluster.hosted import HostedMatch
 from gameserver.cluster.member import Member
 from gameserver.config import Settings
@@ -199,8 +199,8 @@ class Node(ClusterNode):
         return client
 
 
-class SimClient:
-    """A player's SDK on a socket that loses nothing while it lives. Implements `Receiver`."""
+class SimClient(Receiver):
+    """A player's SDK on a socket that loses nothing while it lives."""
 
     def __init__(self, world: World, user: str, match_id: str, *, spectate: bool) -> None:
         self.world = world

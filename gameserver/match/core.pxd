@@ -2,6 +2,10 @@ cimport cython
 from gameserver.match.checks cimport GameSpec
 from gameserver.match.outbox cimport Outbox
 from gameserver.match.timers cimport Timers
+from gameserver.state.tree cimport Tree
+
+cdef extern from "math.h":
+    long long round "llrint" (double)  # to the nearest, halves to even ones: what Python's does
 
 cdef class MatchCounts:
     cdef public long long actions, failures, refused, ticks, ticks_skipped, timers
@@ -16,13 +20,15 @@ cdef class MatchCore:
     cdef public MatchCounts counts
     cdef public Outbox outbox
     cdef public Timers timers
+    cdef public Tree tree
     cdef public long long clock_us, epoch, failures, origin_us, tick_failures, version
-    cdef public object dice, ended, ending, game, id, limits, log, tree
+    cdef public object dice, ended, ending, game, id, limits, log
     cdef public bint touched, urgent
     cdef public double wall
     cdef public dict grids, heard, options, players, summary
     cdef public list topics
     cpdef long long enter(self, double now, double wall) except? -1
     cpdef double host_time(self, long long at_us) except? -1
-    @cython.locals(outbox=Outbox, running=Running, events_count=Py_ssize_t, effects_count=Py_ssize_t)
+    @cython.locals(outbox=Outbox, running=Running, tree=Tree, mark="long long", events_count=Py_ssize_t, effects_count=Py_ssize_t)
     cpdef object call(self, what, method, tuple args, bint returns=*)
+    cpdef bint attempt(self, what, method, tuple args) except -1

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from gameserver.match.game import Game
     from gameserver.match.player import Player
     from gameserver.match.values import MatchLimits
-    from gameserver.state import Mark, Tree
+    from gameserver.state import Mark
+    from gameserver.state.tree import Tree
 
 _logger = logging.getLogger("gameserver.match")
 TIMER_US_MIN = 1_000
@@ -169,7 +170,7 @@ class MatchCore:
             self.timers.clear()
             raise
 
-    def attempt(self, what: str, method: Callable[..., Any], *args: Any) -> bool:
+    def attempt(self, what: str, method: Callable[..., Any], args: tuple[Any, ...]) -> bool:
         """Run a hook, tick or timer. Whether it succeeded; a failure is logged and counted, and the match goes on."""
         try:
             self.call(what, method, args)

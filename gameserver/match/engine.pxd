@@ -1,8 +1,12 @@
 cimport cython
 from gameserver.match.journal cimport Recorder
 from gameserver.match.outbox cimport Outbox
+from gameserver.match.player cimport Queued
 from gameserver.match.seats cimport MatchSeats
 from gameserver.match.timers cimport Timers
+
+cdef extern from "math.h":
+    long long round "llrint" (double)
 
 cdef class Match(MatchSeats):
     cdef object __weakref__
@@ -19,6 +23,6 @@ cdef class Match(MatchSeats):
     cpdef object _run_ticks(self, long long at_us)
     cpdef long long _tick_us(self, long long number) except? -1
     cpdef long long tick_number(self) except? -1
-    @cython.locals(timers=Timers, fired="long long", timer_us="long long")
+    @cython.locals(timers=Timers, item=Queued, fired="long long", timer_us="long long")
     cpdef object _run_until(self, long long at_us)
     cpdef object _tick(self, double dt)

@@ -212,7 +212,7 @@ class Match(MatchSeats):
         self.counts.ticks += 1
         if not self.spec.ticks:
             return
-        if self.attempt("on_tick", self.game.on_tick, dt):
+        if self.attempt("on_tick", self.game.on_tick, (dt,)):
             self.tick_failures = 0
         else:
             # Counted on its own too: actions that succeed in between do not make a match of failing ticks work.
@@ -253,7 +253,7 @@ class Match(MatchSeats):
         self.counts.timers += 1
         if due_us > self.clock_us:
             self.clock_us = due_us
-        self.attempt(f"timer {timer.method}", getattr(self.game, timer.method), *timer.args)
+        self.attempt(f"timer {timer.method}", getattr(self.game, timer.method), timer.args)
         if self.ending is not None:
             self.finish()
 
@@ -268,7 +268,7 @@ class Match(MatchSeats):
         self.heard = dict([*others[-self.limits.senders_kept + 1 :], (sender, list(position))])
         self.clock_us = self.enter(now, wall)
         self.touched = True
-        self.attempt("on_message", self.game.on_message, topic, plain(data, "the message"))
+        self.attempt("on_message", self.game.on_message, (topic, plain(data, "the message")))
         if self.ending is not None:
             self.finish()
         return True

@@ -1,7 +1,7 @@
 cimport cython
 from gameserver.match.actions cimport ActionSpec
 from gameserver.match.core cimport MatchCore
-from gameserver.match.player cimport Player, Session
+from gameserver.match.player cimport Player, Queued, Session
 
 cdef class MatchInbox(MatchCore):
     cdef public dict applied, sessions, watchers
@@ -9,8 +9,8 @@ cdef class MatchInbox(MatchCore):
     cdef public list acks, consumed, repeats
     cdef public long long batch_due_us
     cdef public bint high, journaling
-    @cython.locals(session=Session, spec=ActionSpec, waiting="long long", at_us="long long")
+    @cython.locals(session=Session, spec=ActionSpec, item=Queued, waiting="long long", at_us="long long")
     cpdef object receive(self, session_id, long long seq, name, args, double now, double wall, bint quiet=*, crc=*)
     @cython.locals(session=Session, player=Player, spec=ActionSpec, seq="long long", version="long long", error=bint)
-    cpdef object apply(self, item)
+    cpdef object apply(self, Queued item)
     cpdef object finish(self)

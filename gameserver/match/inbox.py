@@ -183,7 +183,7 @@ class MatchInbox(MatchCore):
             return
         self.ended = reason
         self.touched = self.urgent = True
-        self.attempt("on_end", self.game.on_end, reason)
+        self.attempt("on_end", self.game.on_end, (reason,))
         self.ending = None
         self.timers.clear()
         waiting, self.queue = self.queue, deque()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from gameserver.state import SPECTATORS
 
 if TYPE_CHECKING:
@@ -38,25 +36,39 @@ Args = list[Any] | dict[str, Any] | tuple[Any, ...]
 """An action's arguments, by place or by name as a client sent them; a tuple: checked, in the method's order."""
 
 
-class Queued(msgspec.Struct, eq=False):
+class Queued:
     """An action that was accepted and waits for its turn."""
 
-    session: Session
-    seq: int
-    crc: int
-    spec: ActionSpec | None
-    """None: the game has no action of this name, which is the outcome when its turn comes."""
-    name: str | int
-    args: Args
-    quiet: bool
-    at_us: int
-    """When it arrived, in match time."""
-    done: bool = False
+    __slots__ = ("args", "at_us", "crc", "done", "name", "quiet", "seq", "session", "spec")
+
+    def __init__(
+        self,
+        session: Session,
+        seq: int,
+        crc: int,
+        spec: ActionSpec | None,
+        name: str | int,
+        args: Args,
+        quiet: bool,
+        at_us: int,
+    ) -> None:
+        self.session = session
+        self.seq = seq
+        self.crc = crc
+        self.spec = spec
+        """None: the game has no action of this name, which is the outcome when its turn comes."""
+        self.name = name
+        self.args = args
+        self.quiet = quiet
+        self.at_us = at_us
+        """When it arrived, in match time."""
+        self.done = False
 
 
 Outcome = tuple[int, int, bool, Any]
 """What became of an action: checksum of its body, version, whether it failed, its result."""
 _CRC_BITS: Final = 32
+_CRC_MASK: Final = 2**32 - 1
 _VERSION_MAX: Final = 2**31 - 1
 
 
@@ -120,7 +132,7 @@ class Session:
         if not max(0, self.applied - kept) < seq <= self.applied:
             return None
         found = self._outcomes[(seq - 1) % kept]
-        return (found & (1 << _CRC_BITS) - 1, found >> _CRC_BITS, False, None) if isinstance(found, int) else found
+        return (found & _CRC_MASK, found >> _CRC_BITS, False, None) if isinstance(found, int) else found
 
     def dump_outcomes(self, kept: int) -> list[Any]:
         """Those that are kept, the oldest first."""

@@ -96,7 +96,7 @@ class MatchSeats(MatchInbox):
             return True
         player.connected = False
         self.held[session_id] = self.clock_us + self.spec.hold_us
-        self.attempt("on_disconnect", self.game.on_disconnect, player)
+        self.attempt("on_disconnect", self.game.on_disconnect, (player,))
         self._changed()
         return True
 
@@ -110,7 +110,7 @@ class MatchSeats(MatchInbox):
         if not player.connected:
             self.held.pop(session_id, None)
             player.connected = True
-            self.attempt("on_reconnect", self.game.on_reconnect, player)
+            self.attempt("on_reconnect", self.game.on_reconnect, (player,))
             self._changed()
         return session
 
@@ -166,14 +166,14 @@ class MatchSeats(MatchInbox):
         self.held.pop(old.id, None)
         self.applied.pop(player.slot, None)
         player.name, player.role, player.connected = user.name, user.role, True
-        self.attempt("on_reconnect", self.game.on_reconnect, player)
+        self.attempt("on_reconnect", self.game.on_reconnect, (player,))
         return session
 
     def _unseat(self, session: Session, reason: str) -> None:
         player = self.player_of(session)
         self.call("leave", self._remove, (session, player))
         if self.ended is None:
-            self.attempt("on_leave", self.game.on_leave, player, reason)
+            self.attempt("on_leave", self.game.on_leave, (player, reason))
         self._note_empty()
         self._changed()
 

@@ -48,11 +48,14 @@ def same(a: Any, b: Any) -> bool:
 
     Two NaNs are the same whichever objects they are: a restored tree has others, and must go on alike.
     """
-    if isinstance(a, Node) or type(a) is not type(b):
+    if type(a) is not type(b) or isinstance(a, Node):
         return a is b
-    if a != b:
-        return bool(a != a and b != b)
-    return type(a) is not float or a != 0.0 or math.copysign(1.0, a) == math.copysign(1.0, b)
+    if type(a) is not float:
+        return bool(a == b)
+    x, y = a, b
+    if x != y:
+        return x != x and y != y
+    return x != 0.0 or math.copysign(1.0, x) == math.copysign(1.0, y)
 
 
 def class_definition(cls: type[Entity]) -> Literal:

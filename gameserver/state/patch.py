@@ -58,11 +58,13 @@ EMPTY_PATCH: Final = Patch()
 
 def encode_patch(tree: Tree, *, journal: bool) -> Patch:
     """The patch for everything in the tree's log."""
-    return PatchEncoder(tree).encode(journal=journal)
+    return PatchEncoder(tree).encode(journal)
 
 
 class PatchEncoder:
     """One run per flush; see the module's text."""
+
+    __slots__ = ("changes", "flushed_id", "old_members", "personal", "segments", "tree")
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
@@ -77,7 +79,7 @@ class PatchEncoder:
         """Who was there at the last flush."""
         return self.old_members.get("*viewers", self.tree.viewers.members)
 
-    def encode(self, *, journal: bool) -> Patch:
+    def encode(self, journal: bool) -> Patch:
         rows = self._entities()
         if not (self.changes.others or self.tree.new_classes or self.tree.rescoped or self.tree.gone):
             return self._finish(journal_ops(self.tree, None, rows) if journal else None)
@@ -94,8 +96,9 @@ class PatchEncoder:
 
     def _finish(self, journal: list[Any] | None) -> Patch:
         everyone = self.segments.pop(EVERYONE).encode()
-        if not self.segments and not self.personal:
-            return Patch(everyone, [], journal)
+        return Patch(everyone, self._parts() if self.segments or self.personal else [], journal)
+
+    def _parts(self) -> list[Part]:
         parts = []
         for scope in sorted(self.segments, key=len):
             receivers = self.receivers(scope)
@@ -103,7 +106,7 @@ class PatchEncoder:
                 parts.append(Part(receivers, self.segments[scope].encode()))
         for level, receivers in sorted(self.personal, key=lambda key: key[0]):
             parts.append(Part(receivers, ENCODER.encode(self.personal[level, receivers])))
-        return Patch(everyone, parts, journal)
+        return parts
 
     # --- who ----------------------------------------------------------------------------------------------------------
     def _old_members(self) -> dict[str, frozenset[str]]:
@@ -349,7 +352,11 @@ class Segment:
         """The encoded array of operations."""
         if not (self.structures or self.loose or self.added):
             return ENCODER.encode([*self.changed.values()]) if self.changed else EMPTY_OPS
+        return ENCODER.encode(self._in_order())
+
+    def _in_order(self) -> list[Any]:
+        """All operations as they are to be applied."""
         for node_id, structure in self.structures.items():
             self.changed.setdefault(node_id, [node_id]).append(structure)
         added = [op for _, op in sorted(self.added.values(), key=lambda item: item[0])]
-        return ENCODER.encode([*self.loose, *self.changed.values(), *added])
+        return [*self.loose, *self.changed.values(), *added]

@@ -103,11 +103,12 @@ def test_a_flush_that_fails_takes_nothing_with_it(again: bool, monkeypatch: pyte
     mirror.load_full(msgspec.msgpack.decode(tree.full_state("*spectators")))
     thing.place, thing.count = 3.0, 4
 
-    def failing(*args: Any, **named: Any) -> Any:
-        raise MemoryError
+    class Failing:
+        def encode(self, ops: Any) -> bytes:
+            raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(patching.PatchEncoder, "_finish", failing)
+        patched.setattr(patching, "ENCODER", Failing())
         with pytest.raises(MemoryError):
             tree.flush()
     if again:

@@ -1,0 +1,8 @@
+cimport cython
+
+cdef class Changes:
+    cdef public dict audiences, entities, lists, maps, members, owners, reinserted
+    cdef public bint others
+    @cython.locals(node_id="long long")
+    cpdef object _fold(self, tuple entry, long long flushed_id)
+    cpdef object _fold_audience(self, what, node, old, long long flushed_id)

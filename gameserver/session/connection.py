@@ -7,7 +7,6 @@ channel has none, and the connection goes on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, Final
 
@@ -72,27 +71,35 @@ JOIN_PERMISSIONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class ConnectionPolicy:
-    """What one connection may use."""
+    """What one connection may use. Not changed once it is made."""
 
-    hello_timeout_seconds: float = 10.0
-    messages_per_second: float = 100.0
-    messages_burst: float = 200.0
-    channels_max: int = 16
-    requests_max: int = 32
-    """Joins, leaves and requests that are being answered at the same time."""
-    token_seconds: float = field(init=False)
-    """In which time one message more may come."""
-    budget_seconds: float = field(init=False)
-    """From nothing left to everything left."""
+    __slots__ = (
+        "budget_seconds", "channels_max", "hello_timeout_seconds", "messages_burst", "messages_per_second",
+        "requests_max", "token_seconds",
+    )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        if self.messages_per_second <= 0 or self.messages_burst < 1:
+    def __init__(
+        self,
+        *,
+        hello_timeout_seconds: float = 10.0,
+        messages_per_second: float = 100.0,
+        messages_burst: float = 200.0,
+        channels_max: int = 16,
+        requests_max: int = 32,
+    ) -> None:
+        if messages_per_second <= 0 or messages_burst < 1:
             raise ConfigError("messages_per_second must be above zero, and messages_burst at least one")
-        token_seconds = 1.0 / self.messages_per_second
-        object.__setattr__(self, "token_seconds", token_seconds)
-        object.__setattr__(self, "budget_seconds", self.messages_burst * token_seconds)
+        self.hello_timeout_seconds = hello_timeout_seconds
+        self.messages_per_second = messages_per_second
+        self.messages_burst = messages_burst
+        self.channels_max = channels_max
+        self.requests_max = requests_max
+        """Joins, leaves and requests that are being answered at the same time."""
+        self.token_seconds = 1.0 / messages_per_second
+        """In which time one message more may come."""
+        self.budget_seconds = messages_burst * self.token_seconds
+        """From nothing left to everything left."""
 
 
 DEFAULT_POLICY: Final = ConnectionPolicy()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import structlog
 
-from gameserver.cluster import Flow, Receiver, User
+from gameserver.cluster import Flow, User
 from gameserver.errors import (
     BudgetExceeded,
     GameServerError,
@@ -46,7 +46,8 @@ from gameserver.protocol import (
     pong_frame,
     ws_frame,
 )
-from gameserver.session import SessionMachine
+from gameserver.session.connection import SessionMachine
+from gameserver.web.link import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from gameserver.cluster import Args, Member
     from gameserver.protocol import ClientMessage, RawAction
     from gameserver.web.connections import Connections
+    from gameserver.web.link import Link
 
 log = structlog.get_logger("gameserver.web")
 
@@ -62,18 +64,7 @@ MESSAGE_TOO_BIG = 1009  # RFC 6455
 CLOSE_REASON_BYTES_MAX = 123  # a control frame has at most 125 bytes, two of them the code
 
 
-class Link(Protocol):
-    """The WebSocket under a connection."""
-
-    @property
-    def writing_paused(self) -> bool:
-        """The transport's buffer is past its high-water mark."""
-
-    async def close(self, close_code: int, reason: bytes) -> None:
-        """The closing handshake; waits for the peer."""
-
-
-class Connection(Receiver):
+class Connection(Listener):
     """A `Receiver` for the host, and a `Listener` for what arrives."""
 
     __slots__ = (
@@ -91,7 +82,6 @@ class Connection(Receiver):
         "_transport",
         "close_code",
         "ending",
-        "heard_at",
         "id",
         "pinged_at",
         "user",
@@ -104,6 +94,9 @@ class Connection(Receiver):
         transport: asyncio.Transport,
         link: Link,
     ) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        super().__init__(heard_at=now)
         self.id = id
         self.user: User | None = None
         self.close_code: int | None = None
@@ -119,9 +112,8 @@ class Connection(Receiver):
         self._early: list[tuple[RawAction, bytes]] = []
         """Actions that came while a join was under way: its answer may be out, and the channel not open here yet."""
         self._tasks: set[asyncio.Task[None]] | None = None  # most connections have none, most of the time
-        loop = asyncio.get_running_loop()
-        self.heard_at = self.pinged_at = now = loop.time()
-        """When bytes of the client arrived last, and when it was pinged last."""
+        self.pinged_at = now
+        """When it was pinged last."""
         self._machine = SessionMachine(server.limits.policy, now=now)
         self._members: dict[int, Member] = self._machine.channels
         self._hello_timer: asyncio.TimerHandle | None = loop.call_at(self._machine.hello_deadline, self._hello_late)
@@ -132,7 +124,7 @@ class Connection(Receiver):
         transport = self._transport
         if self.ending is not None or transport.is_closing():
             return
-        if self._link.writing_paused and transport.get_write_buffer_size() > self._hard_max:
+        if self._link.buffered_bytes() > self._hard_max:
             self.abort(close_code_of(SlowConsumer), "it does not read its answers")
             return
         try:
@@ -144,8 +136,8 @@ class Connection(Receiver):
             log.debug("write_to_closed", connection=self.id, error=str(gone))
 
     def buffered_bytes(self) -> int:
-        """Bytes that wait for the peer. Below the transport's high-water mark nobody needs the exact number."""
-        return self._transport.get_write_buffer_size() if self._link.writing_paused else 0
+        """Bytes that wait for the peer: see `Link`."""
+        return self._link.buffered_bytes()
 
     def ping(self, now: float) -> None:
         """Ask whether the client is there: bytes that arrive from now on are an answer, whatever they are."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gameserver.access import Claims
     from gameserver.cluster import Host
     from gameserver.metrics import Metrics
-    from gameserver.web.connection import Link
     from gameserver.web.context import Authenticator, SocketLimits
+    from gameserver.web.link import Link
     from gameserver.web.operations import Operations
 
 log = structlog.get_logger("gameserver.web")

@@ -8,9 +8,12 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from gameserver.errors import close_code_of
 from gameserver.protocol import SUBPROTOCOL
+from gameserver.web.link import Link
 from gameserver.web.receiving import DirectSocket
 
 if TYPE_CHECKING:
+    import asyncio
+
     from gameserver.web.connection import Connection
     from gameserver.web.connections import Connections
 
@@ -45,17 +48,17 @@ class AwaitedSocket(web.WebSocketResponse):
         return await super().close(code=code, message=message, drain=drain)
 
 
-class AwaitedLink:
+class AwaitedLink(Link):
     """A connection's way to an `AwaitedSocket`."""
 
-    def __init__(self, socket: AwaitedSocket, request: web.Request) -> None:
+    def __init__(self, socket: AwaitedSocket, transport: asyncio.Transport, request: web.Request) -> None:
         self._socket = socket
+        self._transport = transport
         self._protocol = request.protocol
 
-    @property
-    def writing_paused(self) -> bool:
+    def buffered_bytes(self) -> int:
         """See `Link`."""
-        return self._protocol.writing_paused
+        return self._transport.get_write_buffer_size() if self._protocol.writing_paused else 0
 
     async def close(self, close_code: int, reason: bytes) -> None:
         """See `Link`."""
@@ -72,9 +75,10 @@ async def _serve_awaited(
         heartbeat=limits.heartbeat_seconds, timeout=limits.close_seconds,
     )  # fmt: skip
     await socket.prepare(request)
-    if request.transport is None:  # it was gone before it was here
+    transport = request.transport
+    if transport is None:  # it was gone before it was here
         return socket
-    connection = socket.connection = connections.open(request.transport, AwaitedLink(socket, request))
+    connection = socket.connection = connections.open(transport, AwaitedLink(socket, transport, request))
     try:
         async for message in socket:
             if message.type is WSMsgType.BINARY:

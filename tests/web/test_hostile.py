@@ -101,7 +101,7 @@ async def test_text_frames_are_refused(connect: Opener) -> None:
 
 async def test_who_says_nothing_is_closed(app: Application, connect: Opener) -> None:
     policy = app.web.connections.limits.policy
-    object.__setattr__(policy, "hello_timeout_seconds", 0.2)
+    policy.hello_timeout_seconds = 0.2
     client = await connect(None)
     await ends_with(client, "hello_timeout", 4505)
 

@@ -31,7 +31,8 @@ from gameserver.protocol import (
     encode_client,
 )
 from gameserver.web import frames, receiving
-from gameserver.web.receiving import DirectLink, DirectSocket, find_problem
+from gameserver.web.link import DirectLink, Listener
+from gameserver.web.receiving import DirectSocket, find_problem
 from tests.web.conftest import changed
 from tests.web.games import GAMES
 from tests.web.kit import eventually, token
@@ -286,19 +287,28 @@ async def test_a_flood_of_pings_is_bounded(app: Application) -> None:
 
 
 # --- the pieces ---------------------------------------------------------------------------------------------------
-class Clumsy:
-    """A listener that fails each time."""
+class Clumsy(Listener):
+    """It fails each time."""
 
     def __init__(self) -> None:
+        super().__init__(heard_at=0.0)
         self.told: list[Any] = []
 
-    def __getattr__(self, name: str) -> Any:
-        def fail(*arguments: Any) -> None:
-            self.told.append((name, *arguments))
-            if name != "gone":
-                raise ValueError("no good")
+    def feed(self, data: bytes) -> None:
+        self._fail("feed", data)
 
-        return fail
+    def feed_text(self) -> None:
+        self._fail("feed_text")
+
+    def feed_ping(self, payload: bytes) -> None:
+        self._fail("feed_ping", payload)
+
+    def gone(self) -> None:
+        self.told.append(("gone",))
+
+    def _fail(self, *told: Any) -> None:
+        self.told.append(told)
+        raise ValueError("no good")
 
 
 async def test_a_listener_that_fails_does_not_stop_the_parser() -> None:
@@ -341,9 +351,18 @@ def ignored(*_arguments: Any, **_options: Any) -> None:
     pass
 
 
+class Deaf(DirectLink):
+    """Has not the name that aiohttp calls."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "feed_data":
+            raise AttributeError(f"no attribute {name}")
+        return super().__getattribute__(name)
+
+
 BREAKAGES = [
-    pytest.param(frames, "websocket_mask", renamed, "told", id="another mask"),
-    pytest.param(DirectLink, "feed_data", None, "no attribute", id="what came with the request goes elsewhere"),
+    pytest.param(frames, "websocket_mask", renamed, "", id="another mask"),
+    pytest.param(receiving, "DirectLink", Deaf, "no attribute", id="what came with the request goes elsewhere"),
     pytest.param(DirectSocket, "_post_start", None, "", id="put together elsewhere"),
     pytest.param(DirectSocket, "write_eof", None, "", id="the response ends otherwise"),
     pytest.param(web.RequestHandler, "set_parser", renamed, "other arguments", id="another handler"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import ClassVar
 
 import pytest
 
 from gameserver.app import Application
 from gameserver.config import Settings
 from gameserver.protocol import Ack, Action, Events, Frame, Ping, StateMessage
+from gameserver.web import connections
+from gameserver.web.connection import Connection
 from tests.web.conftest import Opener, changed
 from tests.web.games import GAMES
 from tests.web.kit import RawClient, eventually
@@ -93,7 +96,7 @@ async def test_who_asks_and_never_reads_is_aborted(app: Application, connect: Op
     client, bystander = await connect("greedy"), await connect("bob")
     stop_reading(client)
     policy = app.web.connections.limits.policy
-    object.__setattr__(policy, "budget_seconds", 1e9)
+    policy.budget_seconds = 1e9
     try:
         async with asyncio.timeout(20):
             while len(app.web.connections) > 1:
@@ -107,20 +110,25 @@ async def test_who_asks_and_never_reads_is_aborted(app: Application, connect: Op
     assert (await bystander.next()).nonce == 1
 
 
-async def test_low_events_go_first(app: Application, connect: Opener) -> None:
+class Filling(Connection):
+    """A connection whose peer leaves so much unread."""
+
+    unread: ClassVar[int] = 0
+
+    def buffered_bytes(self) -> int:
+        return self.unread
+
+
+async def test_low_events_go_first(app: Application, connect: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between half the limit and all of it a client gets everything but LOW events."""
+    monkeypatch.setattr(connections, "Connection", Filling)
     client = await connect("alice")
     await client.join("flood")
-    connection = next(iter(app.web.connections._open))
-    real = type(connection).buffered_bytes
-    filling = BUFFER_BYTES_MAX * 3 // 4
-    try:
-        type(connection).buffered_bytes = lambda self: filling  # type: ignore[method-assign]
-        for _ in range(3):
-            await client.expect(Frame)
-        lagging = await client.expect(Frame)
-    finally:
-        type(connection).buffered_bytes = real  # type: ignore[method-assign]
+    monkeypatch.setattr(Filling, "unread", BUFFER_BYTES_MAX * 3 // 4)
+    for _ in range(3):
+        await client.expect(Frame)
+    lagging = await client.expect(Frame)
+    monkeypatch.setattr(Filling, "unread", 0)
     for _ in range(5):
         recovered = await client.expect(Frame)
     assert [name for name, _ in lagging.events] == ["normal"]

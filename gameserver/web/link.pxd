@@ -1,0 +1,22 @@
+cimport cython
+from gameserver.cluster.receiver cimport Receiver
+from gameserver.web.frames cimport unmasked
+
+cdef int MASKED, SMALL_HEAD_BYTES, SMALL_MAX, WHOLE_BINARY
+
+cdef class Link:
+    cpdef long long buffered_bytes(self) except? -1
+
+cdef class Listener(Receiver):
+    cdef public double heard_at
+    cpdef object feed(self, bytes data)
+
+cdef class DirectLink(Link):
+    cdef bint _close_received, _close_sent, _deaf, _writing_paused
+    cdef public bint independent
+    cdef long long _limit
+    cdef Listener _listener
+    cdef object _lost, _now, _reader, _transport
+    @cython.locals(listener=Listener, at=Py_ssize_t, end=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t,
+                   head="const unsigned char *")
+    cpdef object data_received(self, bytes data)

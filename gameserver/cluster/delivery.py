@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gameserver.match import Priority
@@ -26,20 +25,24 @@ class Segments:
     """The frames of one flush. A connection gets its private parts, then the shared frame that commits the version."""
 
     __slots__ = (
-        "_applied", "_applied_slots", "_shared", "_shared_without_low", "channel", "events", "for_everyone",
-        "low_count", "output", "private", "private_bytes", "private_low",
+        "_applied", "_applied_slots", "_batches", "_epoch", "_ops", "_shared", "_shared_without_low", "_time_ms",
+        "channel", "events", "events_count", "for_everyone", "low_count", "private", "private_bytes", "private_low",
+        "version",
     )  # fmt: skip
-
-    output: MatchOutput
 
     def __init__(self, channel: int) -> None:
         self.channel = channel
+        self.version = 0
         self.events: list[Any] = []  # for everyone, in order
+        self.events_count = 0
         self.low_count = 0  # how many of them are LOW
         self.for_everyone = False  # is there anything in the shared frame that all must have?
         self.private: dict[str, list[bytes]] = {}  # viewer → PART frames
         self.private_low: dict[str, list[bytes]] = {}  # … that hold nothing but LOW events
         self.private_bytes = 0  # of all of them, each counted once
+        self._epoch = self._time_ms = 0
+        self._ops = EMPTY_ARRAY
+        self._batches: list[EventBatch] = []
         self._applied: list[int] = []
         self._applied_slots: frozenset[int] | None = None
         self._shared: bytes | None = None
@@ -51,11 +54,6 @@ class Segments:
         if self._applied_slots is None:
             self._applied_slots = frozenset(self._applied[::2])
         return self._applied_slots
-
-    @property
-    def events_count(self) -> int:
-        """How many events everyone gets."""
-        return len(self.events)
 
     def shared(self) -> bytes:
         """The frame that everyone gets."""
@@ -70,14 +68,14 @@ class Segments:
         if self._shared_without_low is None:
             kept = [
                 event
-                for batch in self.output.events
+                for batch in self._batches
                 if batch.receivers is None and batch.priority != Priority.LOW
                 for event in batch.events
             ]
             self._shared_without_low = self._frame(kept)
         return self._shared_without_low
 
-    def frames_for(self, viewer: str, slot: int, *, low: bool) -> list[bytes]:
+    def frames_for(self, viewer: str, slot: int, low: bool) -> list[bytes]:
         """Private first, shared last: it commits the version. Nothing at all where there is nothing for this viewer."""
         private = self.private.get(viewer)
         private_low = self.private_low.get(viewer) if low else None
@@ -93,28 +91,20 @@ class Segments:
     def settle(self) -> None:
         """Everyone has it: keep the frames, let go of what they were made of."""
         self._shared_without_low = self.shared()
-        del self.output
-        self.events = []
+        self._ops = EMPTY_ARRAY
+        self.events = self._batches = []
 
     def _frame(self, events: list[Any]) -> bytes:
-        out = self.output
+        encoded = encode_event_list(events) if events else EMPTY_ARRAY
         return ws_frame(
-            encode_frame(
-                self.channel,
-                out.epoch,
-                out.version,
-                out.time_ms,
-                out.applied,
-                out.patch.everyone,
-                encode_event_list(events),
-            )
+            encode_frame(self.channel, self._epoch, self.version, self._time_ms, self._applied, self._ops, encoded)
         )
 
 
 class CarriedSegments(Segments):
     """The frames of a flush that another node made."""
 
-    __slots__ = ("_events_count",)
+    __slots__ = ()
 
     def __init__(
         self,
@@ -136,28 +126,24 @@ class CarriedSegments(Segments):
         self._applied_slots = applied_slots
         self._shared = shared
         self._shared_without_low = shared if without_low is None else without_low
-        self._events_count = events_count
-
-    @property
-    def events_count(self) -> int:
-        """How many events everyone gets."""
-        return self._events_count
+        self.events_count = events_count
 
 
-@dataclass(slots=True)
 class Gated:
     """What waits for the gate: HIGH events by viewer, acknowledgements by session."""
 
-    everyone: bytes | None = None
-    private: dict[str, bytes] = field(default_factory=dict)
-    """For viewers who see more than everyone does: all they see, in one message. A client that comes back names the
-    last message it has, so there must not be half of a version's events."""
-    acks: dict[str, list[bytes]] = field(default_factory=dict)
+    __slots__ = ("acks", "everyone", "private")
+
+    def __init__(self, everyone: bytes | None = None) -> None:
+        self.everyone = everyone
+        self.private: dict[str, bytes] = {}
+        """For viewers who see more than everyone does: all they see, in one message. A client that comes back names
+        the last message it has, so there must not be half of a version's events."""
+        self.acks: dict[str, list[bytes]] = {}
 
     def __bool__(self) -> bool:
-        return self.has_events or bool(self.acks)
+        return self.has_events() or bool(self.acks)
 
-    @property
     def has_events(self) -> bool:
         """Is it more than acknowledgements?"""
         return self.everyone is not None or bool(self.private)
@@ -166,9 +152,11 @@ class Gated:
 def build_segments(channel: int, output: MatchOutput) -> Segments:
     """Sort a flush by audience and frame what only some may see."""
     segments = Segments(channel)
-    segments.output, segments._applied = output, output.applied
-    segments.for_everyone = output.patch.everyone != EMPTY_ARRAY
-    if output.events or output.patch.parts:
+    patch = output.patch
+    segments.version, segments._epoch, segments._time_ms = output.version, output.epoch, output.time_ms
+    segments._applied, segments._ops, segments._batches = output.applied, patch.everyone, output.events
+    segments.for_everyone = segments._ops != EMPTY_ARRAY
+    if segments._batches or patch.parts:
         _sort(segments, output)
     return segments
 
@@ -183,6 +171,7 @@ def _sort(segments: Segments, output: MatchOutput) -> None:
             segments.low_count += len(batch.events) if low else 0
         else:
             (directed_low if low else directed).setdefault(batch.receivers, []).extend(batch.events)
+    segments.events_count = len(segments.events)
     segments.for_everyone = segments.for_everyone or bool(segments.events)
     for part in output.patch.parts:
         # Events of the same audience ride along: patch and events of one audience are one segment.
@@ -247,9 +236,8 @@ def build_missed_events(
 
 
 def _part(segments: Segments, ops: bytes, events: list[Any] | None) -> bytes:
-    out = segments.output
     encoded = EMPTY_ARRAY if events is None else encode_event_list(events)
-    frame = ws_frame(encode_part(segments.channel, out.epoch, out.version, ops, encoded))
+    frame = ws_frame(encode_part(segments.channel, segments._epoch, segments.version, ops, encoded))
     segments.private_bytes += len(frame)
     return frame
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gameserver.cluster.delivery import build_gated, build_segments
+from gameserver.cluster.delivery import Gated, Segments, build_gated, build_segments
 from gameserver.cluster.member import Flow, Member
 from gameserver.errors import SlowConsumer, close_code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
-    from gameserver.cluster.delivery import Gated, Segments
     from gameserver.match import MatchOutput
+
+_LIVE, _BEHIND, _GONE = Flow.LIVE, Flow.BEHIND, Flow.GONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,39 +30,40 @@ class FanoutLimits:
     slow_consumer_seconds_max: float = 10.0
 
 
-@dataclass(slots=True)
 class FanoutCounts:
     """What was sent and what was not, since these were last read (the metrics read and reset them)."""
 
-    frames: int = 0
-    bytes: int = 0
-    writes: int = 0
-    frames_dropped: int = 0
-    events_dropped: int = 0
-    low_events_dropped: int = 0
-    states: int = 0
-    slow_consumers: int = 0
-    aborted: int = 0
+    __slots__ = (
+        "aborted", "bytes", "events_dropped", "frames", "frames_dropped", "low_events_dropped", "slow_consumers",
+        "states", "writes",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.frames = self.bytes = self.writes = 0
+        self.frames_dropped = self.events_dropped = self.low_events_dropped = 0
+        self.states = self.slow_consumers = self.aborted = 0
 
 
 class Fanout:
     """Writes the flushes of matches to their members. Holds no state but counters and who lags."""
 
+    __slots__ = ("_low_max", "_max", "behind", "counts", "limits")
+
     def __init__(self, limits: FanoutLimits) -> None:
         self.limits = limits
         self.counts = FanoutCounts()
         self.behind: set[Member] = set()
-        self._low_max = limits.send_buffer_bytes_max // 2
+        self._max = limits.send_buffer_bytes_max
+        self._low_max = self._max // 2
 
     def deliver(
         self,
-        members: Iterable[Member],
+        members: tuple[Member, ...],
         channel: int,
         output: MatchOutput,
-        *,
         gated: bool,
         now: float,
-        riding: Gated | None = None,
+        riding: Gated | None,
     ) -> Segments:
         """Write a flush to everyone who is live; with `gated`, what waited for the gate goes out in the same writes.
 
@@ -77,19 +79,24 @@ class Fanout:
         self.deliver_built(members, segments, let_out, now)
         return segments
 
-    def deliver_built(self, members: Iterable[Member], segments: Segments, gated: Gated | None, now: float) -> None:
+    def deliver_built(
+        self, members: tuple[Member, ...], segments: Segments, gated: Gated | None, now: float
+    ) -> None:
         """The same with what was built already."""
-        to_some = segments.private or segments.private_low or not segments.for_everyone
-        if to_some or (gated is not None and gated.has_events):
+        if segments.private or segments.private_low or not segments.for_everyone:
+            self._deliver_mixed(members, segments, gated, now)
+        elif gated is None:
+            self._deliver_shared(members, segments, None, now)
+        elif gated.has_events():
             self._deliver_mixed(members, segments, gated, now)
         else:
-            self._deliver_shared(members, segments, {} if gated is None else gated.acks, now)
+            self._deliver_shared(members, segments, gated.acks, now)
 
-    def release(self, members: Iterable[Member], channel: int, output: MatchOutput) -> None:
+    def release(self, members: tuple[Member, ...], channel: int, output: MatchOutput) -> None:
         """Write what waited for the gate, after its patch has gone out."""
         self.release_built(members, build_gated(channel, output))
 
-    def release_built(self, members: Iterable[Member], gated: Gated) -> None:
+    def release_built(self, members: tuple[Member, ...], gated: Gated) -> None:
         """The same with what was built already."""
         for member in members:
             frames = gated_frames(gated, member)
@@ -97,46 +104,43 @@ class Fanout:
                 self.write_gated(member, frames)
 
     def _deliver_shared(
-        self, members: Iterable[Member], segments: Segments, acks: Mapping[str, list[bytes]], now: float
+        self, members: tuple[Member, ...], segments: Segments, acks: dict[str, list[bytes]] | None, now: float
     ) -> None:
         """The path nearly every tick takes: one frame, the same for all, and acknowledgements behind it for some."""
         frame = segments.shared()
-        low_max, live = self._low_max, Flow.LIVE
-        written = 0
+        low_max, written = self._low_max, 0
         for member in members:
-            late = acks.get(member.session_id, ()) if acks else ()
-            receiver = member.receiver
-            if member.flow is not live:
-                self._skip(member, segments, late, now)
-            elif late:
-                if receiver.buffered_bytes() > low_max:
-                    self._lagging(member, segments, late, now)
-                else:
-                    self._write(member, [frame, *late])
-            elif receiver.try_write(frame, low_max):
+            late = acks.get(member.session_id) if acks else None
+            if late is not None or member.flow is not _LIVE:
+                self._deliver_one(member, segments, late, now)
+            elif member.receiver.try_write(frame, low_max):
                 written += 1
             else:
                 self._lagging(member, segments, late, now)
-        self.counts.frames += written
-        self.counts.writes += written
-        self.counts.bytes += written * len(frame)
+        counts = self.counts
+        counts.frames += written
+        counts.writes += written
+        counts.bytes += written * len(frame)
 
-    def _deliver_mixed(self, members: Iterable[Member], segments: Segments, gated: Gated | None, now: float) -> None:
+    def _deliver_mixed(
+        self, members: tuple[Member, ...], segments: Segments, gated: Gated | None, now: float
+    ) -> None:
         for member in members:
-            late = gated_frames(gated, member) if gated else ()
-            if member.flow is not Flow.LIVE:
-                self._skip(member, segments, late, now)
-            elif member.receiver.buffered_bytes() > self._low_max:
-                self._lagging(member, segments, late, now)
-            else:
-                frames = segments.frames_for(member.viewer, member.slot, low=True)
-                frames.extend(late)
-                self._write(member, frames)
+            self._deliver_one(member, segments, gated_frames(gated, member) if gated is not None else None, now)
 
-    def _lagging(self, member: Member, segments: Segments, late: Iterable[bytes], now: float) -> None:
+    def _deliver_one(self, member: Member, segments: Segments, late: list[bytes] | None, now: float) -> None:
+        """What this member gets of it, and behind that what the gate let out."""
+        if member.flow is not _LIVE:
+            self._skip(member, segments, late, now)
+        elif member.receiver.buffered_bytes() > self._low_max:
+            self._lagging(member, segments, late, now)
+        else:
+            self._write_all(member, segments.frames_for(member.viewer, member.slot, True), late)
+
+    def _lagging(self, member: Member, segments: Segments, late: list[bytes] | None, now: float) -> None:
         """Its buffer is filling: LOW events go first, then everything that a full state can stand for."""
-        if member.receiver.buffered_bytes() > self.limits.send_buffer_bytes_max:
-            member.flow = Flow.BEHIND
+        if member.receiver.buffered_bytes() > self._max:
+            member.flow = _BEHIND
             member.behind_since = now
             self.behind.add(member)
             self.counts.slow_consumers += 1
@@ -145,51 +149,58 @@ class Fanout:
         dropped = segments.low_count + len(segments.private_low.get(member.viewer, ()))
         member.events_lost += dropped
         self.counts.low_events_dropped += dropped
-        frames = segments.frames_for(member.viewer, member.slot, low=False)
-        frames.extend(late)
-        self._write(member, frames)
+        self._write_all(member, segments.frames_for(member.viewer, member.slot, False), late)
 
-    def _skip(self, member: Member, segments: Segments, late: Iterable[bytes], now: float) -> None:
+    def _skip(self, member: Member, segments: Segments, late: list[bytes] | None, now: float) -> None:
         """Nothing of this flush, but what may never be dropped is kept for after the full state."""
-        if member.flow is Flow.BEHIND:
+        if member.flow is _BEHIND:
             lost = segments.events_count
             member.events_lost += lost
             self.counts.low_events_dropped += segments.low_count
             self.counts.events_dropped += lost - segments.low_count
             self.counts.frames_dropped += 1
-        member.hold(tuple(late))
-        if member.held_bytes > self.limits.send_buffer_bytes_max:
+        if late is not None:
+            member.hold(late)
+        if member.held_bytes > self._max:
             self._abort(member, "it does not read what may not be dropped")
 
     def write_gated(self, member: Member, frames: list[bytes]) -> None:
         """What may not be dropped: now, or after the state that the member waits for."""
-        if member.flow is Flow.LIVE:
+        if member.flow is _LIVE:
             self._write(member, frames)
-        elif member.flow is not Flow.GONE:
+        elif member.flow is not _GONE:
             member.hold(frames)
-            if member.held_bytes > self.limits.send_buffer_bytes_max:
+            if member.held_bytes > self._max:
                 self._abort(member, "it does not read what may not be dropped")
 
+    def _write_all(self, member: Member, frames: list[bytes], late: list[bytes] | None) -> None:
+        if late is not None:
+            frames.extend(late)
+        self._write(member, frames)
+
     def _write(self, member: Member, frames: list[bytes]) -> None:
-        if frames:
-            member.receiver.write(frames)
-            self.counts.writes += 1
-            self.counts.frames += len(frames)
-            self.counts.bytes += sum(map(len, frames))
+        if not frames:
+            return
+        member.receiver.write(frames)
+        counts = self.counts
+        counts.writes += 1
+        counts.frames += len(frames)
+        for frame in frames:
+            counts.bytes += len(frame)
 
     def send_state(self, member: Member, frame: bytes) -> None:
         """A full state (or the joined message with it), then what was held: the member is live from here on."""
         frames = [frame, *member.take_held()]
-        if member.flow is Flow.BEHIND:
+        if member.flow is _BEHIND:
             self.counts.states += 1
             self.behind.discard(member)
-        member.flow = Flow.LIVE
+        member.flow = _LIVE
         member.events_lost = 0
         self._write(member, frames)
 
     def send_tail(self, member: Member, frames: Sequence[bytes]) -> None:
         """What a member that came back has missed, then what was held: it is live from here on."""
-        member.flow = Flow.LIVE
+        member.flow = _LIVE
         self._write(member, [*frames, *member.take_held()])
 
     def take_counts(self) -> FanoutCounts:
@@ -199,7 +210,7 @@ class Fanout:
 
     def gone(self, member: Member) -> None:
         """The member is on no connection any more."""
-        member.flow = Flow.GONE
+        member.flow = _GONE
         self.behind.discard(member)
         member.take_held()
 

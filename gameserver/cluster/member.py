@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 from gameserver.cluster.receiver import RemoteReceiver
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
     from gameserver.cluster.receiver import Receiver
     from gameserver.match import ActionSpec, Args
@@ -138,7 +137,7 @@ class Member:
         """The connection is gone; the seat is kept for a while."""
         self.hosted.lost(self)
 
-    def hold(self, frames: Sequence[bytes]) -> None:
+    def hold(self, frames: list[bytes]) -> None:
         """Keep frames until the full state has gone out."""
         for frame in frames:
             self.held.append(frame)

@@ -25,12 +25,12 @@ class RecentLimits:
 class RecentFrames:
     """The last versions of one match, without a gap."""
 
-    __slots__ = ("_limits", "_sent", "kept_bytes", "version")
+    __slots__ = ("_bytes_max", "_frames_max", "_sent", "kept_bytes", "version")
 
     def __init__(self, limits: RecentLimits, version: int) -> None:
         self.version = version
         """The last version that was sent, kept or not."""
-        self._limits = limits
+        self._frames_max, self._bytes_max = limits.frames_max, limits.bytes_max
         self._sent: deque[bytes | tuple[Segments, int]] = deque()
         """What nearly every tick makes, one frame for all, is only that; with more than that to it, and its size."""
         self.kept_bytes = 0
@@ -45,7 +45,7 @@ class RecentFrames:
 
     def add(self, segments: Segments) -> None:
         """Keep what was sent of one version."""
-        version = segments.output.version
+        version = segments.version
         if version != self.version + 1:
             self.forget(version - 1)  # what came between was sent to nobody, or failed: no tail across it
         sent = self._sent
@@ -59,7 +59,7 @@ class RecentFrames:
             sent.append((segments, size))
             self.kept_bytes += size
         self.version = version
-        while len(sent) > self._limits.frames_max or self.kept_bytes > self._limits.bytes_max:
+        while len(sent) > self._frames_max or self.kept_bytes > self._bytes_max:
             gone = sent.popleft()
             self.kept_bytes -= len(gone) if isinstance(gone, bytes) else gone[1]
             if not sent:
@@ -80,5 +80,5 @@ class RecentFrames:
             if isinstance(sent, bytes):
                 frames.append(sent)
             else:
-                frames.extend(sent[0].frames_for(viewer, slot, low=True))
+                frames.extend(sent[0].frames_for(viewer, slot, True))
         return frames

@@ -26,7 +26,7 @@ def kept(limits: RecentLimits, versions: range, start: int = 0) -> RecentFrames:
 def test_a_tail_is_the_very_frames_that_were_sent() -> None:
     recent = RecentFrames(RecentLimits(), 4)
     segments = [sent(5, private="ann"), sent(6), sent(7, private="bob")]
-    frames = [one.frames_for("ann", 0, low=True) for one in segments]
+    frames = [one.frames_for("ann", 0, True) for one in segments]
     for one in segments:
         recent.add(one)
     assert recent.oldest == 5

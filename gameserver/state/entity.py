@@ -78,11 +78,14 @@ def _narrowed(default: Any, visibility: Visibility) -> FieldSpec:
 class Field:
     """One field of an entity class. `number` is its place there and on the wire: public first, server_only last."""
 
-    __slots__ = ("default", "exact", "name", "nodes", "number", "owned", "public", "step", "type", "visibility")
+    __slots__ = (
+        "added", "default", "exact", "name", "nodes", "number", "owned", "public", "step", "type", "visibility",
+    )  # fmt: skip
 
     def __init__(self, name: str, spec: FieldSpec, type_: ValueType, number: int) -> None:
         self.name = name
         self.number = number
+        self.added = -1 - number  # stands for it on the wire where a value is to be added
         self.step = spec.step
         self.visibility = spec.visibility
         self.default = spec.default
@@ -123,8 +126,8 @@ _RESERVED = frozenset({"owner", "audience", "copy"})
 
 def _enclosing_locals() -> dict[str, Any]:
     """The local names where a class is being defined, if that is inside a function: its annotations may name them."""
-    frame: Any = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name == "__init_subclass__":
+    frame: Any = sys._getframe(0)
+    while frame is not None and frame.f_code.co_name in ("_enclosing_locals", "__init_subclass__"):
         frame = frame.f_back
     if frame is None or frame.f_locals is frame.f_globals:
         return {}

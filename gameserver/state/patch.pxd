@@ -1,5 +1,6 @@
 cimport cython
 from gameserver.state.changes cimport Changes
+from gameserver.state.collect cimport collect
 from gameserver.state.literal cimport same
 from gameserver.state.tree cimport Tree
 

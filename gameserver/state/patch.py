@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from gameserver.state.changes import Changes, Splice
-from gameserver.state.collect import collector_of
+from gameserver.state.collect import collect
 from gameserver.state.containers import List, Map
 from gameserver.state.entity import Entity, Field, Visibility
 from gameserver.state.journal import journal_ops, journal_value
@@ -155,15 +155,10 @@ class PatchEncoder:
         """Changed fields, in one walk for clients and for the journal: what it gets are the exact values, and all."""
         rows: list[list[Any]] = []
         changed = self.segments[EVERYONE].changed
-        cls: Any = None
-        collect: Any = None
         for node_id, entity in self.changes.entities.items():
-            if type(entity) is not cls:
-                cls = type(entity)
-                collect = collector_of(cls)
             op: list[Any] = [node_id]
             row: list[Any] = [node_id]
-            collect(self, entity, entity._values, entity._flushed, op, row)
+            collect(self, entity, op, row)
             if len(row) > 1:
                 rows.append(row)
             if len(op) > 1:

@@ -1,17 +1,19 @@
 """The journal writer: what the matches of this node committed goes to the store, many matches in one call.
 
-At most two writes are under way at a time, never two of one match; what is committed meanwhile waits and goes with the
-next one. An urgent commit starts a write at once, all others are collected for `interval_seconds`. A write whose
-outcome is unknown is repeated, the very same, until the store answers: appends carry the versions they lead from and
-to, so a repeated one is recognised. What the writer holds is bounded by time: past `unjournaled_seconds_max` the match
-is told to stand still.
+An urgent commit goes in the same turn of the event loop, with all others that do; the rest is collected for
+`interval_seconds`. So many groups may be under way at a time, in order, and what is committed meanwhile goes with the
+next one. A group whose outcome is unknown is repeated with all that were sent after it, each the very same, until the
+store answers: appends carry the versions they lead from and to, so a repeated one is recognised. What the store has of
+a match only grows by the append that follows on it. What the writer holds is bounded by time: past
+`unjournaled_seconds_max` the match is told to stand still.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("gameserver.cluster")
 
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
-WRITES_MAX = 2  # what comes while one is under way need not wait for its answer
+GROUPS_MAX = 2  # what comes while one is under way need not wait for its answer
+CREATIONS_MAX = 64
 BATCH_MATCHES_MAX = 512
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 
@@ -66,41 +69,51 @@ class JournaledMatch(Protocol):
         """The store has everything again."""
 
 
-@dataclass(slots=True)
 class _Entry:
     """One match's place in the writer."""
 
-    match: JournaledMatch
-    token: Token | None
-    stored: int
-    """The version the store has."""
-    creation: tuple[str, SnapshotMeta, bytes] | None = None
-    records: list[bytes] = field(default_factory=list)
-    last: int = 0
-    """The version of the last record."""
-    urgent: bool = False
-    since: float = 0.0
-    """When the oldest record that is not stored came."""
-    flying: Append | None = None
-    aloft: list[bytes] = field(default_factory=list)
-    """The records of `flying`."""
-    journaled: bool = True
-    """False: only snapshots of it are written."""
-    refused: bool = False
-    """The store does not take it under this token: it waits until somebody has looked into that."""
-    waiting: deque[tuple[int, float, Callable[[], None]]] = field(default_factory=deque)
-    told_overdue: int = 0
-    still: bool = False
-    bytes_since_snapshot: int = 0
-    snapshot_bytes: int = 0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    saving: int = 0
-    """Snapshots that are being written, or wait for that: writes of other matches need not wait for them."""
+    __slots__ = (
+        "bytes_since_snapshot", "flying", "journaled", "last", "match", "records", "refused", "saving", "sent", "since",
+        "snapshot_bytes", "still", "stored", "token", "told_overdue", "urgent", "waiting",
+    )  # fmt: skip
 
-    @property
-    def due(self) -> bool:
-        """Is there something to write now?"""
-        return self.urgent and not (self.refused or self.saving or self.lock.locked())
+    def __init__(self, match: JournaledMatch, token: Token | None, version: int, *, journaled: bool) -> None:
+        self.match = match
+        self.token = token
+        self.stored = version
+        """The version the store has."""
+        self.last = version
+        """The version of the last record."""
+        self.records: list[bytes] = []
+        """What is not under way yet: one record for each version up to `last`."""
+        self.flying: deque[tuple[Append, list[bytes]]] = deque()
+        """What is under way, and the records that it was made of: each follows on the one before."""
+        self.sent = version
+        """The version that the last of these leads to."""
+        self.urgent = False
+        """It is among those that are due."""
+        self.since = 0.0
+        """When the oldest record that is not stored came."""
+        self.journaled = journaled
+        """False: only snapshots of it are written."""
+        self.refused = False
+        """The store does not take it under this token: it waits until somebody has looked into that."""
+        self.waiting: deque[tuple[int, float, Callable[[], None]]] = deque()
+        self.told_overdue = 0
+        self.still = False
+        self.bytes_since_snapshot = 0
+        self.snapshot_bytes = 0
+        self.saving = asyncio.Lock()
+
+
+class _Group:
+    """What goes to the store in one call."""
+
+    __slots__ = ("appends", "entries")
+
+    def __init__(self) -> None:
+        self.entries: list[_Entry] = []
+        self.appends: list[Append] = []
 
 
 class JournalWriter:
@@ -112,9 +125,20 @@ class JournalWriter:
         self.policy = policy
         self._entries: dict[str, _Entry] = {}
         self._dirty: dict[str, _Entry] = {}
-        self._wake = asyncio.Event()
+        """Those of which the store does not have everything."""
+        self._due: list[_Entry] = []
+        self._flying: deque[_Group] = deque()
+        self._sends = 0
+        """How often what is `flying` was sent anew: answers to an earlier time are of no use any more."""
+        self._failures = 0
+        """In a row."""
+        self._again: Any = None
+        """Set: nothing is sent until then."""
+        self._soon: Any = None
         self._timer: Any = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watch: asyncio.Task[None] | None = None
+        self._creating: set[asyncio.Task[None]] = set()
+        self._creations = asyncio.Semaphore(CREATIONS_MAX)
         self._down_since: float | None = None
         self.on_refused: Callable[[str], None] | None = None
         """Looks into a match whose write was refused, and answers by `reasserted` or `forget`. None: it is fenced."""
@@ -124,20 +148,21 @@ class JournalWriter:
     # --- life ---------------------------------------------------------------------------------------------------------
     def start(self) -> None:
         """Begin to write."""
-        self._tasks = [asyncio.create_task(self._run(), name="journal writer") for _ in range(WRITES_MAX)]
-        self._tasks.append(asyncio.create_task(self._watch_overdue(), name="journal watch"))
+        self._watch = asyncio.create_task(self._watch_overdue(), name="journal watch")
 
     async def stop(self, seconds: float) -> bool:
         """Write what is left, at most so long; False: something is left unwritten."""
         deadline = self._clock.now() + seconds
         while self._dirty and self._clock.now() < deadline:
-            for entry in self._dirty.values():
-                entry.urgent = True
-            self._wake.set()
+            self._hurry_all()
             await asyncio.sleep(0.005)
-        for task in self._tasks:
+        for handle in (self._soon, self._timer, self._again):
+            if handle is not None:
+                handle.cancel()
+        tasks = [*self._creating, *([] if self._watch is None else [self._watch])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         return not self._dirty
 
     @property
@@ -150,17 +175,17 @@ class JournalWriter:
         self, match: JournaledMatch, node: str, meta: SnapshotMeta, snapshot: bytes, *, journaled: bool = True
     ) -> None:
         """A new match: its first snapshot is written before its first record, in the background."""
-        creation = (node, meta, snapshot)
-        entry = _Entry(match, None, meta.version, creation=creation, last=meta.version, journaled=journaled)
+        entry = _Entry(match, None, meta.version, journaled=journaled)
         entry.snapshot_bytes = len(snapshot)
         entry.since = self._clock.now()
-        entry.urgent = True
-        self._entries[match.match_id] = entry
-        self._mark(entry)
+        self._entries[match.match_id] = self._dirty[match.match_id] = entry
+        task = asyncio.create_task(self._create(entry, node, meta, snapshot), name=f"create {match.match_id}")
+        self._creating.add(task)
+        task.add_done_callback(self._creating.discard)
 
     def adopt(self, match: JournaledMatch, token: Token, version: int, *, journaled: bool = True) -> None:
         """A match that was claimed and recovered up to `version`."""
-        self._entries[match.match_id] = _Entry(match, token, version, last=version, journaled=journaled)
+        self._entries[match.match_id] = _Entry(match, token, version, journaled=journaled)
 
     def holding(self, match_id: str) -> tuple[Token, int] | None:
         """The token of a match, and the version that the store is believed to have; None without a token."""
@@ -172,16 +197,16 @@ class JournalWriter:
         entry = self._entries.get(token.match_id)
         if entry is None:
             return
-        entry.token, entry.stored = token, version
+        entry.token, entry.stored, entry.sent = token, version, version
         # What was under way under the token before is refused, though a part of it may be later than this version.
-        records = entry.aloft + entry.records
+        records = [record for _, aloft in entry.flying for record in aloft] + entry.records
         later = max(0, entry.last - version)  # each record is one version
         entry.records = records[len(records) - later :]
-        entry.flying, entry.aloft = None, []
+        entry.flying.clear()
         entry.refused, entry.bytes_since_snapshot = False, 0
         entry.since = self._clock.now()
         self._settled(entry)
-        self._wake.set()
+        self._hurry(entry)
 
     def token(self, match_id: str) -> Token | None:
         """The token under which a match is written; None before its creation was answered, or if it is not here."""
@@ -194,18 +219,23 @@ class JournalWriter:
         self._dirty.pop(match_id, None)
         if entry is not None:
             entry.waiting.clear()
+            entry.flying.clear()
+            entry.records = []
 
     def commit(self, match_id: str, version: int, record: bytes, *, urgent: bool) -> None:
         """Take one flush's record over. Versions of a match follow each other without a gap."""
         entry = self._entries.get(match_id)
         if entry is None:
             return
-        if not entry.records and entry.flying is None:
+        if not entry.records and not entry.flying:
             entry.since = self._clock.now()
+            self._dirty[match_id] = entry
         entry.records.append(record)
         entry.last = version
-        entry.urgent = entry.urgent or urgent
-        self._mark(entry)
+        if urgent:
+            self._hurry(entry)
+        elif self._timer is None:
+            self._timer = self._clock.call_at(self._clock.now() + self.policy.interval_seconds, self._collected)
 
     def is_durable(self, match_id: str, version: int) -> bool:
         """Has the store everything up to this version?"""
@@ -235,19 +265,14 @@ class JournalWriter:
         entry = self._entries.get(match_id)
         if entry is None or not await self.settle(match_id, version):
             return False
-        entry.saving += 1
-        try:
-            async with entry.lock:
-                if entry.token is None:
-                    return False
-                outcome = await self._store.save(entry.token, version, meta, payload)
-                if outcome is Outcome.DONE:
-                    entry.snapshot_bytes, entry.bytes_since_snapshot = len(payload), 0
-                    if not entry.journaled:
-                        entry.stored = max(entry.stored, version)
-        finally:
-            entry.saving -= 1
-            self._wake.set()
+        async with entry.saving:  # appends need not wait: a snapshot changes nothing that is later than it
+            if entry.token is None:
+                return False
+            outcome = await self._store.save(entry.token, version, meta, payload)
+            if outcome is Outcome.DONE:
+                entry.snapshot_bytes, entry.bytes_since_snapshot = len(payload), 0
+                if not entry.journaled:
+                    entry.stored = entry.sent = max(entry.stored, version)
         if outcome is not Outcome.DONE:
             self._refuse(entry)
         return outcome is Outcome.DONE
@@ -268,8 +293,7 @@ class JournalWriter:
                 return True
             if self._clock.now() > deadline:
                 raise StoreUnavailable("The journal is behind: a snapshot of what it does not have is not worth much.")
-            entry.urgent = True
-            self._wake.set()
+            self._hurry(entry)
             await asyncio.sleep(0.005)
         return False
 
@@ -289,127 +313,136 @@ class JournalWriter:
         return outcome is Outcome.DONE
 
     # --- writing ------------------------------------------------------------------------------------------------------
-    def _mark(self, entry: _Entry) -> None:
-        self._dirty[entry.match.match_id] = entry
-        if entry.refused:
-            return
-        if entry.urgent:
-            self._wake.set()
-        elif self._timer is None:
-            self._timer = self._clock.call_at(self._clock.now() + self.policy.interval_seconds, self._due)
-
-    def _due(self) -> None:
-        self._timer = None
-        for entry in self._dirty.values():
+    def _hurry(self, entry: _Entry) -> None:
+        """What the match has committed goes with the next group."""
+        if not entry.urgent:
             entry.urgent = True
-        self._wake.set()
+            self._due.append(entry)
+            if self._soon is None:
+                self._soon = self._clock.call_soon(self._write_soon)
 
-    async def _run(self) -> None:
-        """One write after the other, of what no other write is about."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            due = [entry for entry in self._dirty.values() if entry.due]
-            if not due:
-                continue
-            new = [entry for entry in due if entry.token is None]
-            chosen = (new or due)[:BATCH_MATCHES_MAX]
-            if len(chosen) < len(due):
-                self._wake.set()  # the rest need not wait for these
-            for entry in chosen:
-                await entry.lock.acquire()  # at once: nobody has it
-            try:
-                await (asyncio.gather(*map(self._create, new)) if new else self._write(chosen))
-            except asyncio.CancelledError:
-                raise
-            except Exception as failure:
-                log.error("journal_round_failed", exc_info=failure)
-                await asyncio.sleep(RETRY_SECONDS[-1])
-            finally:
-                for entry in chosen:
-                    entry.lock.release()
-            if any(entry.due for entry in self._dirty.values()):
-                self._wake.set()
+    def _hurry_all(self) -> None:
+        for entry in self._dirty.values():
+            self._hurry(entry)
 
-    async def _write(self, due: list[_Entry]) -> None:
-        loaded: list[tuple[_Entry, Append]] = []
-        size = 0
-        for entry in due:
-            if size > BATCH_BYTES_MAX:
-                break
-            self._load(entry)
-            if entry.flying is not None:
-                loaded.append((entry, entry.flying))
-                size += len(entry.flying.payload)
-        outcomes = await self._until_answered([append for _, append in loaded]) if loaded else []
+    def _collected(self) -> None:
+        self._timer = None
+        self._hurry_all()
+
+    def _write_soon(self) -> None:
+        self._soon = None
+        self._write()
+
+    def _write(self) -> None:
+        """Sends what is due, unless enough is under way."""
+        while self._due and self._again is None and len(self._flying) < GROUPS_MAX:
+            group = self._load()
+            if group.appends:
+                self._flying.append(group)
+                self._send(group)
+
+    def _load(self) -> _Group:
+        """One append for each match that is due, of all its records that wait."""
+        group, due, size = _Group(), self._due, 0
+        for taken, entry in enumerate(due):
+            if taken == BATCH_MATCHES_MAX or size > BATCH_BYTES_MAX:
+                self._due = due[taken:]
+                return group
+            entry.urgent = False
+            token, records = entry.token, entry.records
+            if not records or token is None or entry.refused:
+                continue  # it comes again when there is something, and the store takes it
+            append = Append(token, entry.sent, entry.last, encode_records(records), connected=entry.match.connected)
+            entry.flying.append((append, records))
+            entry.sent, entry.records = entry.last, []
+            group.entries.append(entry)
+            group.appends.append(append)
+            size += len(append.payload)
+        self._due = []
+        return group
+
+    def _send(self, group: _Group) -> None:
+        self._store.send(group.appends, partial(self._told, group, self._sends))
+
+    def _told(self, group: _Group, sends: int, answer: list[Outcome] | StoreUnavailable) -> None:
+        """What became of the group that was sent first of those that are under way."""
+        if sends != self._sends:
+            return  # it was sent once more since: that answer counts, after those of the ones before it
+        if isinstance(answer, StoreUnavailable):
+            self._unavailable(answer)
+            pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
+            self._failures += 1
+            self._sends += 1
+            self._again = self._clock.call_at(self._clock.now() + pause, self._send_again)
+            return
+        self._available()
+        self._failures = 0
+        self._flying.popleft()
         self.rounds += 1
-        self.appends += len(loaded)
-        for (entry, append), outcome in zip(loaded, outcomes, strict=True):
-            self._answered(entry, append, outcome)
-
-    def _load(self, entry: _Entry) -> None:
-        """Makes one append of all records that wait."""
-        if entry.flying is None and entry.records and entry.token is not None:
-            payload = encode_records(entry.records)
-            entry.flying = Append(entry.token, entry.stored, entry.last, payload, connected=entry.match.connected)
-            entry.aloft, entry.records = entry.records, []
-        entry.urgent = False
-
-    async def _until_answered(self, batch: list[Append]) -> list[Outcome]:
-        attempt = 0
-        while True:
+        self.appends += len(group.appends)
+        now = self._clock.now()
+        for entry, append, outcome in zip(group.entries, group.appends, answer, strict=True):
             try:
-                outcomes = await self._store.append(batch)
-            except StoreUnavailable as error:
-                if self._down_since is None:
-                    self._down_since = self._clock.now()
-                    log.warning("journal_unavailable", error=error.message, retry="until it answers")
-                await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
-                attempt += 1
-                continue
-            if self._down_since is not None:
-                log.info("journal_works_again", seconds=round(self.down_seconds, 2))
-                self._down_since = None
-            return outcomes
+                self._answered(entry, append, outcome, now)
+            except Exception as failure:
+                log.error("journal_answer_failed", match=entry.match.match_id, exc_info=failure)
+        self._write()
 
-    async def _create(self, entry: _Entry) -> None:
-        if entry.creation is None:
-            return
-        node, meta, snapshot = entry.creation
-        try:
-            entry.token = await self._store.create(entry.match.match_id, node, meta=meta, snapshot=snapshot)
-        except StoreUnavailable as error:
-            if self._down_since is None:
-                self._down_since = self._clock.now()
-                log.warning("journal_unavailable", error=error.message, retry="until it answers")
-            await asyncio.sleep(RETRY_SECONDS[1])
-            return
-        except GameServerError as error:
-            log.error("match_not_created_in_store", match=entry.match.match_id, error=error.message)
-            self._fenced(entry)
-            return
-        entry.creation = None
-        self._down_since = None
-        self._settled(entry)
+    def _send_again(self) -> None:
+        """All that is not known to be stored, as it was and in its order: each follows on the one before."""
+        self._again = None
+        for group in self._flying:
+            if self._again is None:  # else it was lost at once
+                self._send(group)
+        self._write()
 
-    def _answered(self, entry: _Entry, append: Append, outcome: Outcome) -> None:
-        if self._entries.get(entry.match.match_id) is not entry or entry.flying is not append:
-            return  # gone, or put back under another token meanwhile
+    def _unavailable(self, error: StoreUnavailable) -> None:
+        if self._down_since is None:
+            self._down_since = self._clock.now()
+            log.warning("journal_unavailable", error=error.message, retry="until it answers")
+
+    def _available(self) -> None:
+        if self._down_since is not None:
+            log.info("journal_works_again", seconds=round(self.down_seconds, 2))
+            self._down_since = None
+
+    async def _create(self, entry: _Entry, node: str, meta: SnapshotMeta, snapshot: bytes) -> None:
+        match_id = entry.match.match_id
+        async with self._creations:
+            while self._entries.get(match_id) is entry and entry.token is None:
+                try:
+                    entry.token = await self._store.create(match_id, node, meta=meta, snapshot=snapshot)
+                except StoreUnavailable as error:
+                    self._unavailable(error)
+                    await asyncio.sleep(RETRY_SECONDS[1])
+                except GameServerError as error:
+                    log.error("match_not_created_in_store", match=match_id, error=error.message)
+                    self._fenced(entry)
+                except Exception as failure:
+                    log.error("journal_creation_failed", match=match_id, exc_info=failure)
+                    await asyncio.sleep(RETRY_SECONDS[-1])
+        if self._entries.get(match_id) is entry:
+            self._available()
+            self._settled(entry)
+            self._hurry(entry)
+
+    def _answered(self, entry: _Entry, append: Append, outcome: Outcome, now: float) -> None:
+        flying = entry.flying
+        if not flying or flying[0][0] is not append:
+            return  # gone, refused already, or put back under another token meanwhile
         if outcome is not Outcome.DONE:
             log.error("journal_refused", match=entry.match.match_id, outcome=outcome.value, version=append.version)
             self._refuse(entry)
             return
-        entry.flying, entry.aloft = None, []
+        flying.popleft()
         entry.stored = append.version
         entry.bytes_since_snapshot += len(append.payload)
-        entry.since = self._clock.now()
+        entry.since = now
         self._settled(entry)
 
     def _settled(self, entry: _Entry) -> None:
-        if not entry.records and entry.flying is None:
+        if not entry.records and not entry.flying:
             self._dirty.pop(entry.match.match_id, None)
-        elif not entry.urgent:
-            self._mark(entry)
         if entry.still:
             entry.still = False
             entry.match.go_on()

@@ -14,11 +14,12 @@ Guarantees, besides those of `gameserver.storage.ports`:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from gameserver.errors import StoreUnavailable
 from gameserver.storage.ports import SnapshotMeta
 
 BASES_MAX = 16
@@ -201,6 +202,13 @@ class JournalStore(LeaseStore, Protocol):
 
     async def append(self, batch: Sequence[Append]) -> list[Outcome]:
         """Store these entries, of any number of matches, in one round trip; an outcome for each, in order."""
+
+    def send(self, batch: Sequence[Append], told: Callable[[list[Outcome] | StoreUnavailable], None]) -> None:
+        """`append` that does not wait for the answer: any number may be under way. `told` must not raise.
+
+        They are carried out in the order of the calls, and answered in it. One that was not answered may have been
+        carried out later than the next call of its caller: who repeats one repeats those after it too, each as it was.
+        """
 
     async def save(
         self, token: Token, version: int, meta: SnapshotMeta, payload: bytes, *, keep_after: int | None = None

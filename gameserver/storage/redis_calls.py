@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import NoScriptError, RedisError
 
 from gameserver.errors import StoreUnavailable
 from gameserver.metrics import Metrics
-from gameserver.storage.redis_client import redis_errors
-from gameserver.storage.redis_link import RequestLink
+from gameserver.storage.redis_client import CONNECTION_ERRORS, redis_errors, unavailable
+from gameserver.storage.redis_link import RequestLink, Told, packed
 
 DEADLINE_SECONDS = 2.0
 
@@ -131,20 +132,27 @@ class HeldCalls:
     do, and the next one opens another connection.
     """
 
-    def __init__(self, redis: Redis, *, deadline_seconds: float, metrics: Metrics) -> None:
+    def __init__(self, redis: Redis, *, deadline_seconds: float, metrics: Metrics, scripts: Sequence[str] = ()) -> None:
+        """`scripts`: those that each connection loads first."""
         self._pool = redis.connection_pool
         self._idle_seconds_max: float = self._pool.connection_kwargs.get("health_check_interval") or math.inf
         self._deadline_seconds = deadline_seconds
         self._metrics = metrics
         self._link: RequestLink | None = None
         self._opening: asyncio.Task[RequestLink] | None = None
+        self._loading = packed([("SCRIPT", "LOAD", script_text(name)) for name in scripts]), len(scripts)
+        self._queued: list[tuple[bytes, int, float, Told]] = []
+        """What waits for a connection."""
+        self._queue: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Close the connection."""
-        opening, self._opening = self._opening, None
-        if opening is not None:
-            opening.cancel()
-            await asyncio.gather(opening, return_exceptions=True)
+        tasks = [task for task in (self._queue, self._opening) if task is not None]
+        self._opening = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._drop_queued(ConnectionLost("the connection was closed"))
         if self._link is not None:
             self._link.close()
 
@@ -165,19 +173,74 @@ class HeldCalls:
             raise
         return answers
 
-    async def _ask(self, commands: Sequence[Command], due_at: float) -> list[Any]:
+    def send(
+        self,
+        data: bytes,
+        count: int,
+        told: Callable[[list[Any] | StoreUnavailable], None],
+        *,
+        extra_seconds: float = 0.0,
+    ) -> None:
+        """`run` of so many commands that are `packed`, which calls back; all are told in the order of the calls.
+
+        If one of them was refused the connection is closed: of what was sent after it nothing is known either.
+        """
+        due_at = asyncio.get_running_loop().time() + self._deadline_seconds + extra_seconds
+        link = self._usable()
+        checked = partial(self._checked, told)
+        if link is not None and not self._queued:
+            link.send(data, count, due_at, checked)
+            return
+        self._queued.append((data, count, due_at, checked))
+        if len(self._queued) == 1:
+            self._queue = asyncio.create_task(self._send_queued(due_at))
+
+    async def _send_queued(self, due_at: float) -> None:
+        try:
+            link = self._usable() or await self._open(due_at)
+        except CONNECTION_ERRORS as error:
+            self._drop_queued(error)
+            return
+        queued, self._queued = self._queued, []
+        for request in queued:
+            link.send(*request)
+
+    def _drop_queued(self, error: Exception) -> None:
+        queued, self._queued = self._queued, []
+        for _, _, _, told in queued:
+            told(error)
+
+    def _checked(self, told: Callable[[list[Any] | StoreUnavailable], None], answer: list[Any] | Exception) -> None:
+        if isinstance(answer, Exception):
+            self._failed(told, answer)
+            return
+        for one in answer:
+            if isinstance(one, RedisError):
+                self._failed(told, one)
+                if self._link is not None:
+                    self._link.close(one)
+                return
+        told(answer)
+
+    def _failed(self, told: Callable[[list[Any] | StoreUnavailable], None], error: Exception) -> None:
+        self._metrics.store_errors_total.labels("redis").inc()
+        told(unavailable(error))
+
+    def _usable(self) -> RequestLink | None:
         link = self._link
         if link is not None and link.idle_seconds > self._idle_seconds_max:
             link.close()  # something on the way may have forgotten it
-        if link is None or link.closed:
-            link = await self._open(due_at)
+        return None if link is None or link.closed else link
+
+    async def _ask(self, commands: Sequence[Command], due_at: float) -> list[Any]:
+        link = self._usable() or await self._open(due_at)
         return await link.ask(commands, due_at)
 
     async def _open(self, due_at: float) -> RequestLink:
         """In a task of its own, for all who wait for it: see `RedisCalls._in_time`."""
         opening = self._opening
         if opening is None:
-            opening = self._opening = asyncio.create_task(RequestLink.open(self._pool))
+            opening = self._opening = asyncio.create_task(self._opened_link())
             opening.add_done_callback(self._opened)
         await asyncio.wait((opening,), timeout=due_at - asyncio.get_running_loop().time())
         if not opening.done():
@@ -186,6 +249,13 @@ class HeldCalls:
         if not opening.done() or opening.cancelled():
             raise TimeoutError("no connection in time")
         return opening.result()
+
+    async def _opened_link(self) -> RequestLink:
+        link = await RequestLink.open(self._pool)
+        data, count = self._loading
+        if count:
+            link.send(data, count, asyncio.get_running_loop().time() + self._deadline_seconds, _ignore)
+        return link
 
     def _opened(self, opening: asyncio.Task[RequestLink]) -> None:
         if opening.cancelled() or opening.exception() is not None:
@@ -196,6 +266,10 @@ class HeldCalls:
             self._opening, self._link = None, link
         elif link is not None:
             link.close()  # it came too late
+
+
+def _ignore(answer: list[Any] | Exception) -> None:
+    """What needs the script is told that it is not there."""
 
 
 def _seen(task: asyncio.Task[list[Any]]) -> None:

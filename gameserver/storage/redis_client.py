@@ -53,7 +53,12 @@ def redis_errors() -> Iterator[None]:
     try:
         yield
     except CONNECTION_ERRORS as error:
-        raise StoreUnavailable(f"Redis: {str(error) or type(error).__name__}") from error
+        raise unavailable(error) from error
+
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    """What is said of an error of the store, or of the way to it."""
+    return StoreUnavailable(f"Redis: {str(error) or type(error).__name__}")
 
 
 def shown_address(url: str) -> str:

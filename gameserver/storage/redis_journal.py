@@ -15,11 +15,13 @@ Keys carry the shard as their hash tag, so that one script call may touch all ke
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NoReturn
 
 import structlog
@@ -52,6 +54,7 @@ from gameserver.storage.ports import SnapshotMeta
 from gameserver.storage.redis_calls import DEADLINE_SECONDS, Command, HeldCalls, RedisCalls, script
 from gameserver.storage.redis_client import make_redis
 from gameserver.storage.redis_leases import RedisLeases
+from gameserver.storage.redis_link import packed, settle
 from gameserver.storage.shards import SHARDS, shard_of
 
 TOMBSTONE_MS = 30 * 86_400_000
@@ -81,8 +84,11 @@ class RedisJournal(RedisLeases):
     ) -> None:
         self._metrics = metrics or Metrics()
         super().__init__(RedisCalls(redis, deadline_seconds=deadline_seconds, metrics=self._metrics), prefix=prefix)
-        self._appends = HeldCalls(redis, deadline_seconds=deadline_seconds, metrics=self._metrics)
+        self._appends = HeldCalls(
+            redis, deadline_seconds=deadline_seconds, metrics=self._metrics, scripts=("append",)
+        )
         self._replicas, self._replicas_ms = wait_replicas, wait_replicas_ms
+        self._wait_seconds = wait_replicas_ms / 1000 if wait_replicas else 0.0
         self._by_shard = by_shard
         # Recognises what this process asked for before: two processes with one node id never share a token.
         self._instance = secrets.token_hex(8)
@@ -158,13 +164,39 @@ class RedisJournal(RedisLeases):
     # --- journal and snapshot -----------------------------------------------------------------------------------------
     async def append(self, batch: Sequence[Append]) -> list[Outcome]:
         """See `JournalStore.append`."""
-        outcomes = [Outcome.FENCED] * len(batch)
+        if not batch:
+            return []
+        future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        self.send(batch, partial(settle, future))
+        return await future
+
+    def send(self, batch: Sequence[Append], told: Callable[[list[Outcome] | StoreUnavailable], None]) -> None:
+        """See `JournalStore.send`."""
         calls = self._grouped(batch)
         commands = [self._append_command([batch[index] for index in call]) for call in calls]
-        for call, answers in zip(calls, await self._run_writes(commands, self._appends), strict=True):
-            for index, answer in zip(call, answers, strict=True):
-                outcomes[index] = _OUTCOMES[answer]
-        return outcomes
+        if self._replicas:
+            commands.append(self._wait())
+        self._appends.send(
+            packed(commands), len(commands), partial(self._appended, calls, told), extra_seconds=self._wait_seconds
+        )
+
+    def _appended(
+        self,
+        calls: list[list[int]],
+        told: Callable[[list[Outcome] | StoreUnavailable], None],
+        answer: list[Any] | StoreUnavailable,
+    ) -> None:
+        if isinstance(answer, StoreUnavailable):
+            told(answer)
+            return
+        if self._replicas and answer[-1] < self._replicas:
+            told(self._too_few(answer[-1]))
+            return
+        outcomes = [Outcome.FENCED] * sum(map(len, calls))
+        for call, answers in zip(calls, answer, strict=False):
+            for index, one in zip(call, answers, strict=True):
+                outcomes[index] = _OUTCOMES[one]
+        told(outcomes)
 
     async def save(
         self, token: Token, version: int, meta: SnapshotMeta, payload: bytes, *, keep_after: int | None = None
@@ -287,11 +319,16 @@ class RedisJournal(RedisLeases):
             return []
         if not self._replicas:
             return await calls.run(commands)
-        wait = ("WAIT", self._replicas, self._replicas_ms)
-        *answers, reached = await calls.run([*commands, wait], extra_seconds=self._replicas_ms / 1000)
+        *answers, reached = await calls.run([*commands, self._wait()], extra_seconds=self._wait_seconds)
         if reached < self._replicas:
-            raise StoreUnavailable(f"Redis: only {reached} of {self._replicas} replicas have it so far")
+            raise self._too_few(reached)
         return answers
+
+    def _wait(self) -> Command:
+        return ("WAIT", self._replicas, self._replicas_ms)
+
+    def _too_few(self, reached: int) -> StoreUnavailable:
+        return StoreUnavailable(f"Redis: only {reached} of {self._replicas} replicas have it so far")
 
     async def _set_aside(self, match_id: str, problem: str, epoch: int | None) -> NoReturn:
         moved_to = await self.quarantine(match_id, problem, expect_epoch=epoch)

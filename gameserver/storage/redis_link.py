@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Final, Self
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, Self, TypeVar
 
 import hiredis
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+T = TypeVar("T")
+Told = Callable[[list[Any] | Exception], None]
+"""Is told the answers, or why there are none."""
 _INCOMPLETE: Final = object()
 
 
@@ -102,14 +106,21 @@ class RequestLink(RedisLink):
     def ask(self, commands: Sequence[Sequence[Any]], due_at: float) -> asyncio.Future[list[Any]]:
         """The commands' answers. If they are not there in time the link is closed, and all that is asked is unknown."""
         future: asyncio.Future[list[Any]] = self.loop.create_future()
+        self.send(packed(commands), len(commands), due_at, partial(settle, future))
+        return future
+
+    def send(self, data: bytes, count: int, due_at: float, told: Told) -> None:
+        """`ask` with so many commands that are `packed`, which calls back as the answers arrive; `told` must not raise.
+
+        All are told in the order of the requests.
+        """
         if self.closed:
-            future.set_exception(ConnectionLost("the connection was closed"))
-            return future
-        self._asked.append(_Request(future, len(commands), due_at))
+            told(ConnectionLost("the connection was closed"))
+            return
+        self._asked.append(_Request(told, count, due_at))
         if self._timer is None:
             self._timer = self.loop.call_at(due_at, self._look)
-        self.write(packed(commands))
-        return future
+        self.write(data)
 
     @property
     def idle_seconds(self) -> float:
@@ -125,17 +136,14 @@ class RequestLink(RedisLink):
         request.answers.append(answer)
         if len(request.answers) == request.count:
             self._asked.popleft()
-            if not request.future.done():  # whoever asked may be gone
-                request.future.set_result(request.answers)
+            request.told(request.answers)
 
     def lost(self, error: Exception) -> None:
         """Nobody knows what became of what was asked."""
         if self._timer is not None:
             self._timer.cancel()
         while self._asked:
-            future = self._asked.popleft().future
-            if not future.done():
-                future.set_exception(error)
+            self._asked.popleft().told(error)
 
     def _look(self) -> None:
         """One timer for all requests: it goes on to the oldest one's time."""
@@ -150,13 +158,23 @@ class RequestLink(RedisLink):
 
 
 class _Request:
-    __slots__ = ("answers", "count", "due_at", "future")
+    __slots__ = ("answers", "count", "due_at", "told")
 
-    def __init__(self, future: asyncio.Future[list[Any]], count: int, due_at: float) -> None:
-        self.future = future
+    def __init__(self, told: Told, count: int, due_at: float) -> None:
+        self.told = told
         self.count = count
         self.due_at = due_at
         self.answers: list[Any] = []
+
+
+def settle(future: asyncio.Future[list[T]], answer: list[T] | Exception) -> None:
+    """Passes on what was told to whoever awaits it."""
+    if future.done():
+        return  # whoever asked is gone
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
 
 
 def packed(commands: Sequence[Sequence[Any]]) -> bytes:

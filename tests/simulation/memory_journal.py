@@ -6,6 +6,7 @@ and back is the business of its `Link`: it may wait (on the simulation's clock),
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import math
 import random
@@ -14,7 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from gameserver.errors import ClaimLost, JournalCorrupt, MatchEnded, MatchExists, MatchNotFound, MatchQuarantined
+from gameserver.errors import (
+    ClaimLost,
+    JournalCorrupt,
+    MatchEnded,
+    MatchExists,
+    MatchNotFound,
+    MatchQuarantined,
+    StoreUnavailable,
+)
 from gameserver.storage import (
     Append,
     Claimed,
@@ -154,6 +163,7 @@ class MemoryJournal:
         self.server = server
         self.link = link
         self._instance = server.random_id()
+        self._sending: asyncio.Task[None] | None = None
 
     async def _call(self, run: Callable[[], T]) -> T:
         if self.link is None:
@@ -253,6 +263,24 @@ class MemoryJournal:
     # --- journal and snapshot -----------------------------------------------------------------------------------------
     async def append(self, batch: Sequence[Append]) -> list[Outcome]:
         return await self._call(lambda: [self._append(entry) for entry in batch])
+
+    def send(self, batch: Sequence[Append], told: Callable[[list[Outcome] | StoreUnavailable], None]) -> None:
+        self._sending = asyncio.create_task(self._send(batch, told, self._sending))
+
+    async def _send(
+        self,
+        batch: Sequence[Append],
+        told: Callable[[list[Outcome] | StoreUnavailable], None],
+        before: asyncio.Task[None] | None,
+    ) -> None:
+        answer: list[Outcome] | StoreUnavailable
+        try:
+            answer = await self.append(batch)
+        except StoreUnavailable as error:
+            answer = error
+        if before is not None:
+            await asyncio.wait((before,))
+        told(answer)
 
     def _append(self, entry: Append) -> Outcome:
         held = self._fenced(entry.token)

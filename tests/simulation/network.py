@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -42,6 +43,60 @@ class Weather:
     """Nobody listens where the store was."""
 
 
+Told = Callable[[list[Outcome] | StoreUnavailable], None]
+
+
+class Line:
+    """A connection to the store: all arrives in order, nothing after what was lost, and nothing once it is closed."""
+
+    def __init__(self, way: StoreWay) -> None:
+        self._way = way
+        self._loop = asyncio.get_running_loop()
+        self._session = way.process.world.store_session
+        self._asked: deque[Told] = deque()
+        self._there_at = self._back_at = 0.0
+        self._lost = False
+        self.closed = False
+
+    def send(self, run: Callable[[], list[Outcome]], told: Told) -> None:
+        self._asked.append(told)
+        if self._way.refused:
+            self._lost = True
+            self._loop.call_later(NEAR[1], self.close)
+        self._loop.call_later(self._way.deadline_seconds, self._look, told)
+        seconds = self._way.seconds()
+        self._lost = self._lost or seconds is None
+        if not self._lost and seconds is not None:
+            self._there_at = max(self._there_at + 1e-9, self._loop.time() + seconds)
+            self._way.store_loop.call_at(self._there_at, self._arrived, run)
+
+    def _arrived(self, run: Callable[[], list[Outcome]]) -> None:
+        world = self._way.process.world
+        if world.store_session != self._session:
+            self._loop.call_later(0.001, self.close)  # a store that was started since knows nothing of it
+            return
+        outcomes = run()
+        seconds = self._way.seconds()
+        self._lost = self._lost or seconds is None
+        if not self._lost and seconds is not None:
+            self._back_at = max(self._back_at + 1e-9, self._loop.time() + seconds)
+            self._loop.call_at(self._back_at, self._answered, outcomes)
+        world.examine(self._way.process)
+
+    def _answered(self, outcomes: list[Outcome]) -> None:
+        if not self.closed:
+            self._asked.popleft()(outcomes)
+
+    def _look(self, told: Told) -> None:
+        if told in self._asked:
+            self.close()
+
+    def close(self) -> None:
+        self.closed = True
+        while self._asked:
+            self._asked.popleft()(StoreUnavailable("the connection was lost"))
+
+
 class StoreWay(MemoryJournal):
     """The way of one process to the store."""
 
@@ -52,17 +107,18 @@ class StoreWay(MemoryJournal):
         self.process = process
         self._weather = weather
         self._random = rng
-        self._deadline_seconds = deadline_seconds
+        self.deadline_seconds = deadline_seconds
+        self._line: Line | None = None
         self.store_loop: ProcessLoop = process.world.store_loop
 
     async def _call(self, run: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, ProcessLoop)
-        if self._weather.refused or self.process.cut_off:
+        if self.refused:
             await asyncio.sleep(self._random.uniform(*NEAR))
             raise StoreUnavailable("nobody listens there")
         answer: asyncio.Future[T] = loop.create_future()
-        there, back = self._seconds(), self._seconds()
+        there, back = self.seconds(), self.seconds()
         session = self.process.world.store_session
 
         def arrive() -> None:
@@ -84,12 +140,23 @@ class StoreWay(MemoryJournal):
         if there is not None:
             self.store_loop.call_at(loop.time() + there, arrive)
         try:
-            async with asyncio.timeout(self._deadline_seconds):
+            async with asyncio.timeout(self.deadline_seconds):
                 return await answer
         except TimeoutError:
             raise StoreUnavailable("no answer in time") from None
 
-    def _seconds(self) -> float | None:
+    def send(self, batch: Sequence[Append], told: Told) -> None:
+        if self._line is None or self._line.closed:
+            self._line = Line(self)
+        self._line.send(lambda: [self._append(entry) for entry in batch], told)
+
+    @property
+    def refused(self) -> bool:
+        """Does nobody listen there?"""
+        return bool(self._weather.refused or self.process.cut_off)
+
+    def seconds(self) -> float | None:
+        """How long something takes to the store, or back; None: it is lost."""
         weather, rng = self._weather, self._random
         if rng.random() < weather.lost:
             return None

@@ -114,8 +114,10 @@ async def test_scripts_are_loaded_again_when_the_server_forgot_them(journal: Red
     await redis.script_flush()
     token = await created(journal)
     for version in range(3):
-        await redis.script_flush()
         assert await extend(journal, token, version, version + 1) == [DONE]
+        await redis.script_flush()
+        with pytest.raises(StoreUnavailable, match="NOSCRIPT"):  # what was sent after it must not overtake it
+            await extend(journal, token, version + 1, version + 2)
     await redis.script_flush()
     assert len(await journal.owned()) == 1
     await redis.script_flush()

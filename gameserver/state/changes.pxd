@@ -1,4 +1,5 @@
 cimport cython
+from gameserver.state.entity cimport Tracked
 
 cdef class Changes:
     cdef public dict audiences, entities, lists, maps, members, owners, reinserted

@@ -1,11 +1,11 @@
 cimport cython
-from gameserver.state.entity cimport Field
+from gameserver.state.entity cimport Tracked, Field
 from gameserver.state.literal cimport same
 
 cdef double _NEAR, _ROUNDS
 
 @cython.locals(f=Field, values=dict, flushed=list)
-cpdef object collect(encoder, entity, list op, list row)
+cpdef object collect(encoder, Tracked entity, list fields, list op, list row)
 @cython.locals(start=double, end=double, units="long long", way="long long")
-cpdef object _send_steps(encoder, entity, Field f, double step, old, new, list op)
-cpdef object _send(encoder, entity, Field f, key, value, list op)
+cpdef object _send_steps(encoder, Tracked entity, Field f, double step, old, new, list op)
+cpdef object _send(encoder, Tracked entity, Field f, key, value, list op)

@@ -18,10 +18,10 @@ _ROUNDS: Final = 1.5 * 2.0**52
 """Added to a number and taken off again it leaves the nearest integer, halves to even: `round` without a call."""
 
 
-def collect(encoder: PatchEncoder, entity: Entity, op: list[Any], row: list[Any]) -> None:
+def collect(encoder: PatchEncoder, entity: Entity, fields: list[Field], op: list[Any], row: list[Any]) -> None:
     """Adds keys and values of what changed to `op`, for whoever sees the entity, and to `row`: exact, and all."""
     values, flushed = entity._values, entity._flushed
-    for f in entity._fields.values():
+    for f in fields:
         new, old = values[f.name], flushed[f.number]
         if new is old:
             continue

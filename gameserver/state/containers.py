@@ -15,7 +15,7 @@ from gameserver.state.node import (
     INT_MAX,
     INT_MIN,
     MISSING,
-    NODE_SLOTS,
+    NEW_SLOTS,
     LogEntry,
     Node,
     Where,
@@ -61,7 +61,7 @@ class Map(dict[K, V], _Container, Generic[K, V]):
     A value that is a node with a narrower audience is absent for those who may not see it.
     """
 
-    __slots__ = (*NODE_SLOTS, "_clock", "_item_type", "_key_type", "_order")
+    __slots__ = (*NEW_SLOTS, "_clock", "_item_type", "_key_type", "_order")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, *args: Any, audience: Any = None, **kwargs: Any) -> None:
@@ -200,7 +200,7 @@ class List(_Container, MutableSequence[V], Generic[V]):
     It is not a subclass of `list` on purpose: see the module's text. `list(x)` or `x[:]` gives a plain list.
     """
 
-    __slots__ = (*NODE_SLOTS, "_item_type", "_items")
+    __slots__ = (*NEW_SLOTS, "_item_type", "_items")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, items: Iterable[V] = (), *, audience: Any = None) -> None:

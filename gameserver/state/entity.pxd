@@ -1,3 +1,9 @@
 cdef class Field:
     cdef public object added, default, exact, name, number, step, type, visibility
     cdef public bint nodes, owned, public
+
+cdef class Tracked:
+    cdef public dict _known, _values
+    cdef public list _flushed, _log
+    cdef public long long _id
+    cdef public object _audience, _owner, _parent, _scope, _tree, _where

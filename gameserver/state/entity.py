@@ -6,9 +6,8 @@ import dataclasses
 import inspect
 import sys
 import typing
-from collections.abc import Callable
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from gameserver.errors import StateError
 from gameserver.state.containers import List, Map, copied
@@ -16,18 +15,20 @@ from gameserver.state.node import (
     INT_MAX,
     INT_MIN,
     MISSING,
-    NODE_SLOTS,
+    NEW_SLOTS,
     OWNER,
     LogEntry,
     Node,
     Where,
     audience_name,
-    init_slots,
     player_id,
     put,
     set_audience,
 )
 from gameserver.state.values import ValueType, value_type
+
+if TYPE_CHECKING:
+    from gameserver.state.tree import Tree
 
 T = TypeVar("T")
 
@@ -108,7 +109,7 @@ class Field:
         made: Any = (self.type.scalar or self.type.node_class or dict)()
         return made
 
-    def checked(self, entity: Entity, value: Any) -> Any:
+    def checked(self, entity: Tracked, value: Any) -> Any:
         """A value as it is stored. Raises `StateError` for one that does not fit."""
         kind = value.__class__
         if kind not in self.type.fast:
@@ -121,6 +122,8 @@ class Field:
         return f"Field({self.name!r})"
 
 
+_Known = tuple[type | None, bool, Field]
+"""What a write needs to know of a field: `Field.exact`, `Field.nodes`, and the field."""
 _RESERVED = frozenset({"owner", "audience", "copy"})
 
 
@@ -174,7 +177,45 @@ def _build_fields(cls: type[Entity]) -> dict[str, Field]:
     return fields
 
 
-class Entity(Node):
+class Tracked:
+    """What of `Entity` has C types where it is compiled: its slots, and what a write does."""
+
+    __slots__ = (
+        "_audience", "_flushed", "_id", "_known", "_log", "_owner", "_parent", "_scope", "_tree", "_values", "_where",
+    )  # fmt: skip
+
+    if TYPE_CHECKING:
+        _tree: Tree | None
+        _log: list[LogEntry] | None
+        _owner: str | None
+        _values: dict[str, Any]  # the object's `__dict__`, found in half the time: the fields by name
+        _flushed: list[Any]  # the fields in order, as they were at the last flush
+        _known: dict[str, _Known]  # that of its class
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # What games do most: as few steps as can be.
+        known = self._known.get(name)
+        if known is None:
+            _set_undeclared(self, name, value)
+            return
+        exact, nodes, field = known
+        kind = type(value)
+        if kind is not exact or (kind is int and not INT_MIN <= value <= INT_MAX):
+            value = field.checked(self, value)
+        values = self._values
+        log = self._log
+        if log is not None:
+            old = values[name]
+            log.append((self, field, old))
+            if nodes and (isinstance(old, Node) or isinstance(value, Node)):
+                self._tree.relink = True  # type: ignore[union-attr]
+        values[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        raise StateError(f"{type(self).__name__}.{name} cannot be deleted: set it to a value instead")
+
+
+class Entity(Tracked, Node):
     """Base of an author's state classes.
 
     Annotated names are fields, with their defaults; only they can be set, since nothing else survives a restart.
@@ -182,14 +223,8 @@ class Entity(Node):
     who sees the entity at all.
     """
 
-    __slots__ = (*NODE_SLOTS, "_flushed", "_owner", "_values", "__dict__", "__weakref__")
-
-    if TYPE_CHECKING:
-        _owner: str | None
-        _values: dict[str, Any]  # its `__dict__`, found in half the time: the fields by name
-        _flushed: list[Any]  # the fields in order, as they were at the last flush
-
     _fields: ClassVar[dict[str, Field]] = {}
+    _known_fields: ClassVar[dict[str, _Known]] = {}
     _specs: ClassVar[dict[str, FieldSpec]] = {}
     _locals: ClassVar[dict[str, Any]] = {}
     _reserved: ClassVar[frozenset[str]] = _RESERVED
@@ -209,13 +244,16 @@ class Entity(Node):
                 delattr(cls, name)
 
     def __init__(self, *, owner: Any = None, audience: Any = None, **values: Any) -> None:
-        fields = fields_of(type(self))
-        init_slots(self)
+        cls = type(self)
+        fields = fields_of(cls)
+        for set_slot, value in _NEW:
+            set_slot(self, value)
         put(self, "_owner", player_id(owner))
         put(self, "_audience", audience_name(audience))
         held = {name: field.make_default() for name, field in fields.items() if name not in values}
-        put(self, "__dict__", held)
+        _put_dict(self, held)
         put(self, "_values", held)
+        put(self, "_known", cls._known_fields)
         put(self, "_flushed", [])
         for name, value in values.items():
             setattr(self, name, value)
@@ -242,12 +280,6 @@ class Entity(Node):
     def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
         return self.copy()  # type: ignore[attr-defined,no-any-return]
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        _set_undeclared(self, name, value)  # of a class without instances so far: see `_make_setter`
-
-    def __delattr__(self, name: str) -> None:
-        raise StateError(f"{type(self).__name__}.{name} cannot be deleted: set it to a value instead")
-
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
         return f"{type(self).__name__}({values})"
@@ -268,32 +300,13 @@ class Entity(Node):
         return found
 
 
-def _make_setter(fields: dict[str, Field]) -> Callable[[Entity, str, Any], None]:
-    """`__setattr__` of one class, with its fields at hand: what games do most, and what each write costs."""
-    known = {name: (field.exact, field) for name, field in fields.items()}
-
-    def set_field(self: Entity, name: str, value: Any) -> None:
-        try:
-            exact, field = known[name]
-        except KeyError:
-            _set_undeclared(self, name, value)
-            return
-        kind = value.__class__
-        if kind is not exact or (kind is int and not INT_MIN <= value <= INT_MAX):
-            value = field.checked(self, value)
-        values = self._values
-        log = self._log
-        if log is not None:
-            old = values[name]
-            log.append((self, field, old))
-            if field.nodes and (isinstance(old, Node) or isinstance(value, Node)):
-                self._tree.relink = True  # type: ignore[union-attr]
-        values[name] = value
-
-    return set_field
+_put_dict: Final = vars(Entity)["__dict__"].__set__
+"""Gives an entity another `__dict__`, past its `__setattr__`."""
+_NEW: Final = [(vars(Tracked)[name].__set__, value) for name, value in NEW_SLOTS.items()]
+"""What sets the slots of a new entity, and to what."""
 
 
-def _set_undeclared(entity: Entity, name: str, value: Any) -> None:
+def _set_undeclared(entity: Any, name: str, value: Any) -> None:
     if isinstance(getattr(type(entity), name, None), property):
         put(entity, name, value)  # goes through the property's own setter
     else:
@@ -308,7 +321,7 @@ def fields_of(cls: type[Entity]) -> dict[str, Field]:
     """The fields of an entity class by name, in wire order. Built when first needed, so annotations may look ahead."""
     if "_fields" not in cls.__dict__:
         cls._fields = _build_fields(cls)
-        cls.__setattr__ = _make_setter(cls._fields)  # type: ignore[assignment,method-assign]
+        cls._known_fields = {name: (field.exact, field.nodes, field) for name, field in cls._fields.items()}
     return cls._fields
 
 

@@ -27,10 +27,15 @@ LogEntry = tuple[Any, ...]
 Where = Any
 """A place within a parent: an entity's `Field`, a map's key, None in a list (positions shift)."""
 
-put: Final = object.__setattr__
-"""Sets a private slot of any node, past the checks that are for authors."""
+NEW_SLOTS: Final[dict[str, Any]] = {
+    "_tree": None, "_log": None, "_id": 0, "_parent": None, "_where": None, "_scope": EVERYONE, "_audience": None,
+}  # fmt: skip
+"""The private slots of a node, and what a new one, in no tree, has in them."""
 
-NODE_SLOTS: Final = ("_tree", "_log", "_id", "_parent", "_where", "_scope", "_audience")
+
+def put(node: Node, name: str, value: Any) -> None:
+    """Sets a private slot or a property of any node, past the checks that are for authors."""
+    getattr(type(node), name).__set__(node, value)
 
 
 class Missing:
@@ -89,13 +94,8 @@ class Node:
 
 def init_slots(node: Node) -> None:
     """Puts a new node's private slots to "not in a tree"."""
-    put(node, "_tree", None)
-    put(node, "_log", None)
-    put(node, "_id", 0)
-    put(node, "_parent", None)
-    put(node, "_where", None)
-    put(node, "_scope", EVERYONE)
-    put(node, "_audience", None)
+    for name, value in NEW_SLOTS.items():
+        setattr(node, name, value)
 
 
 def audience_name(audience: Any) -> str | None:

@@ -1,6 +1,7 @@
 cimport cython
 from gameserver.state.changes cimport Changes
 from gameserver.state.collect cimport collect
+from gameserver.state.entity cimport Tracked, Field
 from gameserver.state.literal cimport same
 from gameserver.state.tree cimport Tree
 
@@ -13,9 +14,9 @@ cdef class PatchEncoder:
     @cython.locals(everyone=bytes)
     cpdef object _finish(self, journal)
     cpdef Segment segment(self, scope)
-    @cython.locals(entity=object, changed=dict, op=list, row=list, rows=list)
+    @cython.locals(entity=Tracked, changed=dict, fields=list, op=list, row=list, rows=list)
     cpdef list _entities(self)
-    cpdef object owned(self, entity, f, key, value)
+    cpdef object owned(self, Tracked entity, Field f, key, value)
 
 cdef class Segment:
     cdef public dict added, changed, structures

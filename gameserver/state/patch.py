@@ -15,7 +15,7 @@ import msgspec
 from gameserver.state.changes import Changes, Splice
 from gameserver.state.collect import collect
 from gameserver.state.containers import List, Map
-from gameserver.state.entity import Entity, Field, Visibility
+from gameserver.state.entity import Entity, Field, Visibility, fields_of
 from gameserver.state.journal import journal_ops, journal_value
 from gameserver.state.literal import (
     ENCODER,
@@ -155,10 +155,15 @@ class PatchEncoder:
         """Changed fields, in one walk for clients and for the journal: what it gets are the exact values, and all."""
         rows: list[list[Any]] = []
         changed = self.segments[EVERYONE].changed
+        cls: Any = None
+        fields: list[Field] = []
         for node_id, entity in self.changes.entities.items():
             op: list[Any] = [node_id]
             row: list[Any] = [node_id]
-            collect(self, entity, op, row)
+            if type(entity) is not cls:
+                cls = type(entity)
+                fields = list(fields_of(cls).values())
+            collect(self, entity, fields, op, row)
             if len(row) > 1:
                 rows.append(row)
             if len(op) > 1:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import weakref
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -39,6 +41,52 @@ def test_defaults_and_methods() -> None:
     ship = Ship(hp=5, owner="ann")
     assert (ship.hp, ship.x, ship.kind, ship.note, ship.ammo, ship.owner) == (5, 0.0, "scout", None, 10, "ann")
     assert ship.faster() == 6.0
+
+
+class Named:
+    """A mixin that knows nothing of entities."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.rank} {self.name}"
+
+    @title.setter
+    def title(self, value: str) -> None:
+        self.rank, self.name = value.split()
+
+    rank: str
+    name: str
+
+
+class Sailor(Named, Entity):
+    rank: str = "Seaman"
+    name: str = "Jim"
+
+
+class Armed(Entity):
+    guns: int = 2
+
+
+class Captain(Sailor, Armed):
+    ships: Map[str, Ship]
+
+
+def test_entities_are_ordinary_objects() -> None:
+    """Mixins, properties with setters, two entity classes combined, weak references, copies."""
+    captain = Captain(owner="ann", ships={"a": Ship(hp=1)})
+    captain.title = "Captain Ahab"
+    captain.guns += 1
+    assert (captain.rank, captain.name, captain.title, captain.guns) == ("Captain", "Ahab", "Captain Ahab", 3)
+    assert vars(captain)["name"] == "Ahab"
+    assert weakref.ref(captain)() is captain
+    for made in (captain.copy(), copy.copy(captain), copy.deepcopy(captain)):
+        assert type(made) is Captain
+        assert (made.name, made.owner, made.ships["a"].hp) == ("Ahab", "ann", 1)
+        assert made.ships["a"] is not captain.ships["a"]
+    with pytest.raises(StateError, match=r"Captain\.guns cannot be deleted"):
+        del captain.guns
+    with pytest.raises(StateError, match=r"Captain\.guns must fit 64 bits"):
+        captain.guns = 2**63
 
 
 def test_undeclared_names_are_refused() -> None:

@@ -113,7 +113,7 @@ class ActionSpec:
         self._named = msgspec.defstruct(mark.name.title(), fields, **settings)
         self._read = _reader([kind for _, kind, _ in fields])
 
-    def read(self, args: msgspec.Raw) -> tuple[Any, ...] | None:
+    def read(self, args: bytes | msgspec.Raw) -> tuple[Any, ...] | None:
         """Encoded arguments, decoded and checked in one step: what `values` would give for them.
 
         None: they are wrong, not all there, by name, or of a kind that this cannot do. Decode them, and ask `values`.
@@ -161,7 +161,7 @@ def name_crc(name: str | int) -> int:
     return crc32(str(name).encode(errors="replace"))
 
 
-def _reader(kinds: list[Any]) -> Callable[[msgspec.Raw], tuple[Any, ...]] | None:
+def _reader(kinds: list[Any]) -> Callable[[bytes | msgspec.Raw], tuple[Any, ...]] | None:
     """A decoder of an array of just these kinds; None if one of them may hold more than a plain value."""
     bounded = [_bounded(kind) for kind in kinds]
     if None in bounded:

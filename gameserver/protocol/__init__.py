@@ -10,11 +10,10 @@ from gameserver.protocol.client_messages import (
     JoinDetails,
     Leave,
     Ping,
-    RawAction,
     Request,
     Resume,
 )
-from gameserver.protocol.decode import decode_args, decode_client, decode_server, peek_action
+from gameserver.protocol.decode import decode_args, decode_client, decode_server
 from gameserver.protocol.encode import (
     EMPTY_ARRAY,
     NIL,
@@ -38,6 +37,7 @@ from gameserver.protocol.encode import (
     pack,
 )
 from gameserver.protocol.limits import DEFAULT_LIMITS, PROTOCOL_VERSION, SUBPROTOCOL, Limits
+from gameserver.protocol.peek import ActionHead, peek_action
 from gameserver.protocol.server_messages import (
     DONE,
     FAILED,
@@ -76,6 +76,7 @@ __all__ = [
     "SUBPROTOCOL",
     "Ack",
     "Action",
+    "ActionHead",
     "ClientMessage",
     "Closed",
     "ErrorMessage",
@@ -92,7 +93,6 @@ __all__ = [
     "Part",
     "Ping",
     "Pong",
-    "RawAction",
     "Reply",
     "Request",
     "Resume",

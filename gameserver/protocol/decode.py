@@ -16,7 +16,7 @@ from gameserver.errors import (
     ProtocolError,
     ProtocolVersionUnsupported,
 )
-from gameserver.protocol.client_messages import CLIENT_MESSAGES, Action, ClientMessage, Hello, Join, RawAction, Request
+from gameserver.protocol.client_messages import CLIENT_MESSAGES, Action, ClientMessage, Hello, Join, Request
 from gameserver.protocol.limits import DEFAULT_LIMITS, PROTOCOL_VERSION, Limits
 from gameserver.protocol.payload import check_payload
 from gameserver.protocol.server_messages import SERVER_MESSAGES, ServerMessage
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _client_decoder: Final[msgspec.msgpack.Decoder[ClientMessage]] = msgspec.msgpack.Decoder(ClientMessage)
-_action_decoder: Final[msgspec.msgpack.Decoder[RawAction]] = msgspec.msgpack.Decoder(RawAction)
 _server_decoder: Final[msgspec.msgpack.Decoder[ServerMessage]] = msgspec.msgpack.Decoder(ServerMessage)
 
 # Besides its own errors the decoder lets through what Python raises underneath: bad UTF-8, times out of range, nesting.
@@ -60,14 +59,6 @@ def decode_client(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ClientMessage
     elif type(message) is Request:
         check_payload(message.params, "request.params", 2, limits)
     return message
-
-
-def peek_action(data: bytes) -> RawAction | None:
-    """This message if it is an action, its arguments neither decoded nor checked; None for all else, and nonsense."""
-    try:
-        return _action_decoder.decode(data)
-    except (RecursionError, *_DECODE_FAILURES):
-        return None
 
 
 def decode_args(data: bytes, limits: Limits = DEFAULT_LIMITS) -> list[Any] | dict[str, Any]:

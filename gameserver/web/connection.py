@@ -42,10 +42,10 @@ from gameserver.protocol import (
     encode_refusal,
     encode_reply,
     encode_welcome,
-    peek_action,
     pong_frame,
     ws_frame,
 )
+from gameserver.protocol.peek import peek_action
 from gameserver.session.connection import SessionMachine
 from gameserver.web.link import Listener
 
@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from gameserver.cluster import Args, Member
-    from gameserver.protocol import ClientMessage, RawAction
+    from gameserver.protocol import ClientMessage
+    from gameserver.protocol.peek import ActionHead
     from gameserver.web.connections import Connections
     from gameserver.web.link import Link
 
@@ -78,6 +79,7 @@ class Connection(Listener):
         "_machine",
         "_members",
         "_server",
+        "_short_max",
         "_tasks",
         "_transport",
         "close_code",
@@ -105,11 +107,12 @@ class Connection(Listener):
         self._transport = transport
         self._link = link
         self._limits = server.limits.messages
+        self._short_max = self._limits.short_bytes_max
         self._counts = server.counts
         # Past this even answers are not buffered any more: a client that asks and asks and never reads.
         self._hard_max = 2 * server.limits.send_buffer_bytes_max
         self._joining = 0
-        self._early: list[tuple[RawAction, bytes]] = []
+        self._early: list[tuple[ActionHead, bytes]] = []
         """Actions that came while a join was under way: its answer may be out, and the channel not open here yet."""
         self._tasks: set[asyncio.Task[None]] | None = None  # most connections have none, most of the time
         self.pinged_at = now
@@ -182,17 +185,17 @@ class Connection(Listener):
             log.error("message_failed", connection=self.id, user=self._user_id, exc_info=failure)
             self.fail(InternalError())
 
-    def _act(self, member: Member, action: RawAction, data: bytes) -> None:
-        hosted, limits = member.hosted, self._limits
+    def _act(self, member: Member, action: ActionHead, data: bytes) -> None:
+        hosted = member.hosted
         spec = hosted.actions.get(action.name)
         args: Args | None = None
-        if spec is not None and len(data) <= limits.short_bytes_max:
+        if spec is not None and len(data) <= self._short_max:
             args = spec.read(action.args)
         if args is None:
-            args = decode_args(data, limits)
+            args = decode_args(data, self._limits)
         hosted.receive(member, action.seq, action.name, args, quiet=action.flags == QUIET, crc=crc32(action.args))
 
-    def _stray(self, action: RawAction, data: bytes) -> None:
+    def _stray(self, action: ActionHead, data: bytes) -> None:
         """An action for a channel that is not open (yet)."""
         if not self._machine.accept(decode_client(data, self._limits)):
             return

@@ -11,7 +11,7 @@ import structlog
 
 from gameserver.errors import ConnectionLimitReached, GameServerError, ServerDraining, close_code_of, close_code_table
 from gameserver.web.connection import Connection
-from gameserver.web.context import SocketCounts
+from gameserver.web.counts import SocketCounts
 from gameserver.web.heartbeat import Heartbeat
 from gameserver.web.receiving import find_problem
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gameserver.access import Claims, verify_token
 from gameserver.errors import AuthenticationRequired
-from gameserver.protocol import Action, ClientMessage, Limits
+from gameserver.protocol import Limits
 from gameserver.session import ConnectionPolicy
 
 if TYPE_CHECKING:
@@ -64,25 +64,3 @@ class SocketLimits:
                 string_bytes_max=limits.string_bytes_max,
             ),
         )
-
-
-@dataclass(slots=True)
-class SocketCounts:
-    """What connections counted since the metrics were last read."""
-
-    actions: int = 0
-    others: dict[type[ClientMessage], int] = field(default_factory=dict)
-    bytes: int = 0
-
-    def other(self, kind: type[ClientMessage]) -> None:
-        """A message came in that is no action."""
-        self.others[kind] = self.others.get(kind, 0) + 1
-
-    def reset(self) -> None:
-        """They were read."""
-        self.actions = self.bytes = 0
-        self.others.clear()
-
-    def messages(self) -> dict[type[ClientMessage], int]:
-        """Messages by their kind."""
-        return {Action: self.actions, **self.others}

@@ -364,6 +364,24 @@ def test_well_formed_arrays_of_anything(kind, fields):
     decode_or_refuse(msgpack.packb([kind, *fields]))
 
 
+def written(width: int, number: int) -> bytes:
+    """An unsigned integer of so many bytes, even where fewer would do; 0: a single byte is all of it."""
+    if not width:
+        return bytes((number % 0x80,))
+    return bytes((0xCB + width.bit_length(),)) + (number % 0x100**width).to_bytes(width, "big")
+
+
+uints = st.builds(written, st.sampled_from([0, 1, 2, 4, 8]), st.integers(0, 2) | st.integers(0, 2**64 - 1))
+
+
+@settings(max_examples=500)
+@given(uints, uints, uints | names.map(pack), wild.map(msgpack.packb), uints | st.just(b"\xcb" + bytes(8)))
+@example(b"\x05", b"\xcd\x01\x00", b"\x00", b"\x92\xff\xcb?\xf0" + bytes(6), b"\x01")
+def test_heads_of_actions_however_they_are_written(channel, seq, name, args, flags):
+    decode_or_refuse(b"\x96\x03" + channel + seq + name + args + flags)
+    decode_or_refuse(b"\x96\x03" + channel + seq + name + b"\x91" + args + flags)
+
+
 @given(
     st.integers(0, 0xFFFFFFFF), st.sampled_from([b"\xdd", b"\xdf", b"\xdb", b"\xc6", b"\xc9"]), st.binary(max_size=9)
 )

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -128,7 +129,7 @@ class Report:
 def machine() -> dict[str, Any]:
     """Where this was measured."""
     return {
-        "Python": platform.python_version(),
+        "Python": f"{platform.python_version()} ({Path(sys.executable).resolve()})",  # builds of one version differ too
         "system": platform.platform(),
         "cores": os.cpu_count(),
         "processor": _processor(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gameserver.state.containers import List, Map
-from gameserver.state.entity import Entity
+from gameserver.state.entity import Entity, Tracked
 from gameserver.state.groups import Group
 from gameserver.state.node import OWNER, AudienceChange, LogEntry, Node
 
@@ -27,17 +27,20 @@ class Changes:
         self.audiences: dict[int, Node] = {}  # nodes whose own audience or owner was set
         self.members: dict[str, dict[str, bool]] = {}  # group → viewer → was a member
         self.others = False  # did anything but fields of entities change?
+        self._fold_all(log, flushed_id)
+
+    def _fold_all(self, log: list[LogEntry], flushed_id: int) -> None:
         entities = self.entities
         last: Any = None
         for entry in log:
             node = entry[0]
             if node is last:  # writes to one entity mostly come together
                 continue
-            if isinstance(node, Entity):
-                last = node
+            if isinstance(node, Tracked):
+                last = entity = node
                 # Others are not looked at: a new node is sent whole, a gone one not at all.
-                if node._id <= flushed_id and node._tree is not None:
-                    entities[node._id] = node
+                if entity._id <= flushed_id and entity._tree is not None:
+                    entities[entity._id] = entity  # type: ignore[assignment]
             else:
                 self.others = True
                 self._fold(entry, flushed_id)

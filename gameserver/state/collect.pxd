@@ -4,8 +4,8 @@ from gameserver.state.literal cimport same
 
 cdef double _NEAR, _ROUNDS
 
-@cython.locals(f=Field, values=dict, flushed=list)
+@cython.locals(f=Field, number=Py_ssize_t, values=dict, flushed=list)
 cpdef object collect(encoder, Tracked entity, list fields, list op, list row)
-@cython.locals(start=double, end=double, units="long long", way="long long")
+@cython.locals(was=double, now=double, start=double, end=double, units="long long", way="long long")
 cpdef object _send_steps(encoder, Tracked entity, Field f, double step, old, new, list op)
 cpdef object _send(encoder, Tracked entity, Field f, key, value, list op)

@@ -22,20 +22,21 @@ def collect(encoder: PatchEncoder, entity: Entity, fields: list[Field], op: list
     """Adds keys and values of what changed to `op`, for whoever sees the entity, and to `row`: exact, and all."""
     values, flushed = entity._values, entity._flushed
     for f in fields:
-        new, old = values[f.name], flushed[f.number]
+        number = f.number
+        new, old = values[f.name], flushed[number]
         if new is old:
             continue
         if f.nodes and (isinstance(new, Node) or isinstance(old, Node)):
-            flushed[f.number] = new
+            flushed[number] = new
             encoder.node_field(entity, f, old, new, row)
-        elif old != new == new or not same(old, new):
-            flushed[f.number] = new
-            row.append(f.number)
+        elif not same(old, new):
+            flushed[number] = new
+            row.append(number)
             row.append(new)
-            if f.step is not None:
+            if f.step is None:
+                _send(encoder, entity, f, number, new, op)
+            elif f.public or f.owned:
                 _send_steps(encoder, entity, f, f.step, old, new, op)
-            else:
-                _send(encoder, entity, f, f.number, new, op)
 
 
 def _send_steps(
@@ -43,7 +44,8 @@ def _send_steps(
 ) -> None:
     """Like `steps`, with what is usual first: two floats that no more than 2**40 steps take to zero."""
     if type(old) is float and type(new) is float:
-        start, end = old / step, new / step
+        was, now = old, new
+        start, end = was / step, now / step
         if -_NEAR < start < _NEAR and -_NEAR < end < _NEAR:
             units = int(end + _ROUNDS - _ROUNDS)
             way = units - int(start + _ROUNDS - _ROUNDS)

@@ -1,6 +1,7 @@
 cdef class Field:
-    cdef public object added, default, exact, name, number, step, type, visibility
+    cdef public object added, default, exact, name, step, type, visibility
     cdef public bint nodes, owned, public
+    cdef public Py_ssize_t number
 
 cdef class Tracked:
     cdef public dict _known, _values

@@ -185,6 +185,7 @@ class Tracked:
     )  # fmt: skip
 
     if TYPE_CHECKING:
+        _id: int
         _tree: Tree | None
         _log: list[LogEntry] | None
         _owner: str | None

@@ -48,10 +48,12 @@ def same(a: Any, b: Any) -> bool:
 
     Two NaNs are the same whichever objects they are: a restored tree has others, and must go on alike.
     """
-    if type(a) is not type(b) or isinstance(a, Node):
-        return a is b
-    if type(a) is not float:
+    if type(a) is not type(b):
+        return False
+    if type(a) is int:
         return bool(a == b)
+    if type(a) is not float:
+        return a is b if isinstance(a, Node) else bool(a == b)
     x, y = a, b
     if x != y:
         return x != x and y != y

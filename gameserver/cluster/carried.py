@@ -29,7 +29,7 @@ from gameserver.cluster.links import (
     readdress,
     reframe,
 )
-from gameserver.cluster.member import Flow, Member
+from gameserver.cluster.member import Flow, Member, Seating
 from gameserver.cluster.owner import is_joined
 from gameserver.cluster.seats import KEPT_MAX, Joining, Kept, Seat, View
 from gameserver.errors import (
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.links import Private, Refused, Said, Shared, ToOwner
     from gameserver.cluster.receiver import Receiver
-    from gameserver.match import ActionSpec, Args, User
+    from gameserver.match import Args, User
     from gameserver.protocol import Resume
     from gameserver.storage import Subscription
 
@@ -67,13 +67,11 @@ MOVED_CODES = frozenset({"match_moved", "server_draining"})
 RESEND_SOON_SECONDS = 0.02
 
 
-class RemoteMatch:
+class RemoteMatch(Seating):
     """A match that runs elsewhere, and its members here."""
 
     def __init__(self, edges: Edges, match_id: str, channel: int, owner: str) -> None:
-        self.match_id = match_id
-        self.actions: dict[str | int, ActionSpec] = {}  # the owner knows them
-        self.channel = channel
+        super().__init__(match_id, channel, {})  # the owner knows its actions
         self.owner = owner
         """The node that runs it, as far as we know; empty while nobody does."""
         self.next_owner = ("", 0)
@@ -196,7 +194,7 @@ class RemoteMatch:
 
     # --- actions ------------------------------------------------------------------------------------------------------
     def receive(
-        self, member: Member, seq: int, name: str | int, args: Args, *, quiet: bool, crc: int | None = None
+        self, member: Member, seq: int, name: str | int, args: Args, quiet: bool, crc: int | None = None
     ) -> None:
         """One action: kept until it has an outcome."""
         seat = self._seat_of(member)

@@ -1,5 +1,5 @@
 cimport cython
-from gameserver.cluster.delivery cimport Gated, Segments
+from gameserver.cluster.delivery cimport Gated, Segments, build_gated, build_segments
 from gameserver.cluster.member cimport Member
 
 cdef class FanoutCounts:

@@ -7,6 +7,7 @@ the order of the commits, and never before `commit` has returned.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class Gate(Protocol):
 class OpenGate:
     """Lets everything through at once."""
 
+    __slots__ = ()
+
     def commit(self, match_id: str, output: MatchOutput, release: Callable[[MatchOutput], None]) -> bool:
         """Always open."""
         return True
@@ -34,6 +37,8 @@ class OpenGate:
 class SnapshotGate:
     """Open, but for the end: a match must be in the store before it can be taken out of it."""
 
+    __slots__ = ("_writer",)
+
     def __init__(self, writer: JournalWriter) -> None:
         self._writer = writer
 
@@ -41,12 +46,14 @@ class SnapshotGate:
         """Nothing is journaled, so nothing is waited for."""
         if output.ended is None or self._writer.token(match_id) is not None:
             return True
-        self._writer.when_durable(match_id, 0, lambda: release(output))
+        self._writer.when_durable(match_id, 0, partial(release, output))
         return False
 
 
 class JournalGate:
     """Opens when the journal has the output's version: what leaves then survives this process."""
+
+    __slots__ = ("_strict", "_writer")
 
     def __init__(self, writer: JournalWriter, *, strict: bool = False) -> None:
         """`strict`: patches wait too, so every output of the match does."""
@@ -62,7 +69,7 @@ class JournalGate:
             self._writer.commit(match_id, output.version, output.journal, urgent=output.high)
         if not (self._strict or is_gated(output)) or self._writer.is_durable(match_id, output.version):
             return True
-        self._writer.when_durable(match_id, output.version, lambda: release(output))
+        self._writer.when_durable(match_id, output.version, partial(release, output))
         return False
 
 

@@ -146,7 +146,7 @@ class HostedMatch(HostedOutput):
         self._after()
 
     def receive(
-        self, member: Member, seq: int, name: str | int, args: Args, *, quiet: bool, crc: int | None = None
+        self, member: Member, seq: int, name: str | int, args: Args, quiet: bool, crc: int | None = None
     ) -> None:
         """One action. Whatever is wrong with it is answered with an error acknowledgement by the engine."""
         if self.leaving:
@@ -156,7 +156,8 @@ class HostedMatch(HostedOutput):
         try:
             if self.closed:
                 raise MatchEnded
-            self.refuse_while_still()
+            if self._still:
+                self.refuse_while_still()
             match.receive(member.session_id, seq, name, args, clock.now(), clock.wall(), quiet=quiet, crc=crc)
         except GameServerError as error:
             # Nothing was consumed, so there is no output that could carry the answer.
@@ -171,8 +172,8 @@ class HostedMatch(HostedOutput):
                 self._works("receive")
         if match.urgent:
             self._flush_soon()
-        elif not self._interval or self._timer is None:
-            self._schedule()  # where there are ticks the next one is on the clock already
+        elif not self._interval or not self._alarm.is_set():
+            self._schedule(clock.now())  # where there are ticks the next one is on the clock already
 
     def hear(self, topic: str, data: Any, sender: str, position: tuple[int, int]) -> None:
         """Something was published under a topic. While the match stands still, it does not hear."""
@@ -289,7 +290,7 @@ class HostedMatch(HostedOutput):
                 self._session_ended("disconnect", partial(match.disconnect, session_id))
         for member, seq, name, args, quiet, crc in late:
             if self.members.get(member.session_id) is member:
-                self.receive(member, seq, name, args, quiet=quiet, crc=crc)
+                self.receive(member, seq, name, args, quiet, crc)
         self._after()
 
     # --- the end ------------------------------------------------------------------------------------------------------

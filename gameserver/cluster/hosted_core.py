@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from gameserver.cluster.gate import JournalGate, SnapshotGate
-from gameserver.cluster.member import Member
+from gameserver.cluster.member import Member, Seating
 from gameserver.cluster.recent import RecentFrames
+from gameserver.cluster.wakes import Alarm
 from gameserver.errors import (
     GameServerError,
     InternalError,
@@ -43,16 +44,15 @@ WAKE_SLACK_SECONDS = 0.0005  # a timer that is this much early is as good as on 
 OVERRUN_LOG_SECONDS = 10.0
 
 
-class HostedCore:
+class HostedCore(Seating):
     """A match and its next wake. `HostedMatch` is built on it layer by layer."""
 
     __slots__ = (
-        "__weakref__", "_arriving", "_clock", "_counted", "_engine_failures", "_everyone", "_fanout", "_flush_handle",
-        "_gate", "_held", "_interval", "_late", "_meters", "_overrun_told_at", "_reserved", "_riding", "_schema",
-        "_services", "_still", "_strict", "_time_ms", "_timer", "_timer_at", "_topics", "_waiting", "actions",
-        "base_version", "channel", "closed", "created_at", "edges", "flushed_at", "game", "game_class", "journal",
-        "journaled", "leaving", "match", "match_id", "members", "options_key", "recent", "saved_version", "token",
-        "unsaved_since",
+        "__weakref__", "_alarm", "_arriving", "_clock", "_counted", "_engine_failures", "_everyone", "_fanout",
+        "_flush_handle", "_gate", "_held", "_interval", "_late", "_meters", "_overrun_told_at", "_reserved",
+        "_riding", "_schema", "_services", "_still", "_strict", "_time_ms", "_topics", "_waiting", "base_version",
+        "closed", "created_at", "edges", "flushed_at", "game", "game_class", "journal", "journaled", "leaving",
+        "match", "members", "options_key", "recent", "saved_version", "token", "unsaved_since",
     )  # fmt: skip
 
     def __init__(
@@ -65,12 +65,10 @@ class HostedCore:
         options_key: str = "",
         journal: JournalWriter | None = None,
     ) -> None:
+        super().__init__(match.id, channel, match.spec.by_key)
         self.match = match
-        self.match_id = match.id
-        self.actions = match.spec.by_key
         self.game = game_name(game)
         self.game_class = game
-        self.channel = channel
         self.options_key = options_key
         # A restored match does not know its birthday: its own time, which stands still with the server, is close.
         self.created_at = services.clock.wall() - match.clock_us / 1_000_000
@@ -105,8 +103,7 @@ class HostedCore:
         self._fanout = services.fanout
         self._everyone: tuple[Member, ...] | None = None
         self._arriving: list[Member] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(services.wakes, self._wake)
         self._flush_handle: asyncio.Handle | None = None
         self._engine_failures: dict[str, int] = {}  # where → how often in a row
         self._schema: tuple[int, bytes] = (-1, b"")
@@ -129,57 +126,49 @@ class HostedCore:
         """Stop running: nothing happens in the match from here on (its last snapshot follows)."""
         self._let_riding_out()
         self.closed = True
-        for handle in (self._timer, self._flush_handle):
-            if handle is not None:
-                handle.cancel()
-        self._timer = self._flush_handle = None
+        self._alarm.clear()
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+            self._flush_handle = None
 
     def overdue_seconds(self, now: float) -> float:
         """How late the next wake is: what is overdue by seconds does not progress."""
-        return 0.0 if self._timer is None else max(0.0, now - self._timer_at)
+        return max(0.0, now - self._alarm.at) if self._alarm.is_set() else 0.0
 
-    def _schedule(self) -> None:
+    def _schedule(self, now: float) -> None:
         if self.closed or self._still or self._flush_handle is not None:
             return  # a flush that is on its way comes here when it is done
-        now = self._clock.now()
         due = self.match.next_wake(now)
-        timer = self._timer
+        alarm = self._alarm
         if due is not None and (self._engine_failures or (due <= now and not self._services.valid())):
             # Without a lease what is there is not taken out: it would be due again at once, until the match is dropped.
             due = max(due, now + ENGINE_RETRY_SECONDS)
         if due is None:
-            if timer is not None:
-                timer.cancel()
-                self._timer = None
-            return
-        if timer is not None:
-            # A timer that fires early finds nothing due and comes here again: cheaper than moving it for every action.
-            if self._timer_at <= due + WAKE_SLACK_SECONDS:
-                return
-            timer.cancel()
-        self._timer_at = due
-        self._timer = self._clock.call_at(due, self._wake)
+            alarm.clear()
+        elif not alarm.is_set() or alarm.at > due + WAKE_SLACK_SECONDS:
+            # One that rings early finds nothing due and comes here again: cheaper than moving it for every action.
+            alarm.set(due, now)
 
     def _wake(self) -> None:
-        self._timer = None
         if self.closed:
             return
         perf = self._services.perf
-        started = perf()
+        started, now = perf(), self._clock.now()
+        if now < self._alarm.at:
+            now = self._alarm.at  # it rang a hair early: what was asked for is due
         try:
-            # The loop's clock counts in milliseconds and may fire a hair early: what was asked for is due.
-            self.match.wake(max(self._clock.now(), self._timer_at), self._clock.wall())
+            self.match.wake(now, self._clock.wall())
         except Exception as failure:  # noqa: BLE001 - one match's failure must not end the loop's turn for the others
             self._failed("wake", failure)
         else:
             if self._engine_failures:
                 self._works("wake")
-            self.flush()
+            self._flush(now)
         seconds = perf() - started
         self._meters.tick.observe(seconds)
         if self._interval and seconds > self._interval:
             self._overrun(seconds)
-        self._schedule()
+        self._schedule(now)
 
     def _overrun(self, seconds: float) -> None:
         """A tick took longer than there is time for it: the other matches of this process waited meanwhile."""
@@ -197,7 +186,7 @@ class HostedCore:
         if self._arriving or self.match.urgent:
             self._flush_soon()
         else:
-            self._schedule()
+            self._schedule(self._clock.now())
 
     def _flush_soon(self) -> None:
         """Flush once in this turn of the loop, however many urgent things happen in it."""
@@ -206,12 +195,17 @@ class HostedCore:
 
     def _flush_now(self) -> None:
         self._flush_handle = None
-        self.flush()
-        self._schedule()
+        now = self._clock.now()
+        self._flush(now)
+        self._schedule(now)
 
-    # --- what the layers above do -------------------------------------------------------------------------------------
     def flush(self) -> None:
         """Commit what happened and send it."""
+        self._flush(self._clock.now())
+
+    # --- what the layers above do -------------------------------------------------------------------------------------
+    def _flush(self, now: float) -> None:
+        """Commit what happened and send it; `now` as the loop's clock has it, read once for all that is due."""
         raise NotImplementedError
 
     def _let_riding_out(self) -> None:
@@ -230,7 +224,8 @@ class HostedCore:
     # --- looking in, and failing --------------------------------------------------------------------------------------
     def _members(self) -> tuple[Member, ...]:
         if self._everyone is None:
-            self._everyone = tuple(member for member in self.members.values() if not member.remote)
+            here = [member for member in self.members.values() if not member.remote]
+            self._everyone = tuple(here)
         return self._everyone
 
     def snapshot(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class HostedOutput(HostedCore):
 
     __slots__ = ()
 
-    def flush(self) -> None:
+    def _flush(self, now: float) -> None:
         """Commit what happened and send it; those who just arrived get the state it led to.
 
         Without a lease nothing is committed or sent any more: the match is about to be dropped here.
@@ -49,13 +49,14 @@ class HostedOutput(HostedCore):
         if self._flush_handle is not None:
             self._flush_handle.cancel()
             self._flush_handle = None
+        match = self.match
         try:
-            output = self.match.take_output()
-            if self.match.topics is not self._topics:
-                self._topics = self.match.topics
+            output = match.take_output()
+            if match.topics is not self._topics:
+                self._topics = match.topics
                 self._services.keeper.listens(self._whole)
             if output is not None:
-                self._commit(output)
+                self._commit(output, now)
             elif self._riding is not None:
                 self._let_riding_out()
             if self._arriving:
@@ -66,9 +67,8 @@ class HostedOutput(HostedCore):
             if self._engine_failures:
                 self._works("flush")
 
-    def _commit(self, output: MatchOutput) -> None:
+    def _commit(self, output: MatchOutput, now: float) -> None:
         services = self._services
-        now = self._clock.now()
         if not output.committed:  # only stored answers, given again: nothing to save, nothing for anyone else
             if self._gate.commit(self.match_id, output, self._release):
                 self._let_gated_out(output)
@@ -85,15 +85,13 @@ class HostedOutput(HostedCore):
         if not open_now:
             self._waiting.append(output)
         if open_now or not self._strict:
-            self._deliver(output, gated=open_now)
+            self._deliver(output, open_now, now)
         if open_now:
             self._let_out(output)
 
-    def _deliver(self, output: MatchOutput, *, gated: bool) -> None:
+    def _deliver(self, output: MatchOutput, gated: bool, now: float) -> None:
         riding, self._riding = self._riding, None
-        segments = self._fanout.deliver(
-            self._members(), self.channel, output, gated=gated, now=self._clock.now(), riding=riding
-        )
+        segments = self._fanout.deliver(self._members(), self.channel, output, gated, now, riding)
         if self.edges is not None:
             self.edges.deliver(segments, output, gated=gated)
         self._meters.flushes += 1
@@ -111,7 +109,7 @@ class HostedOutput(HostedCore):
             return
         self._waiting.popleft()
         if self._strict and output.committed:
-            self._deliver(output, gated=True)
+            self._deliver(output, True, self._clock.now())
         elif self._may_ride(output):
             if self._riding is None:
                 self._riding = Gated()
@@ -126,7 +124,7 @@ class HostedOutput(HostedCore):
         """Is there nothing urgent in it, and a tick soon that writes to everyone anyway?"""
         if output.high or output.gated_events or output.ended is not None:
             return False
-        return 0.0 < self._interval <= RIDE_SECONDS_MAX and self._timer is not None
+        return 0.0 < self._interval <= RIDE_SECONDS_MAX and self._alarm.is_set()
 
     def _let_riding_out(self) -> None:
         riding, self._riding = self._riding, None
@@ -177,7 +175,7 @@ class HostedOutput(HostedCore):
         meta = SnapshotMeta(self.game, self.match.epoch, output.version, self.game_class.state_version)
         self.journal.create(self, node, meta, encode_snapshot(self.snapshot()), journaled=self.journaled)
         if not self.journaled:
-            self._commit(output)
+            self._commit(output, self._clock.now())
             return
         self._waiting.append(output)
         self.journal.when_durable(self.match_id, output.version, partial(self._release, output))
@@ -231,16 +229,14 @@ class HostedOutput(HostedCore):
         self._let_riding_out()
         self._still |= {reason}
         log.error("match_stands_still", match=self.match_id, game=self.game, reason=f"{reason} cannot be written")
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.clear()
 
     def go_on(self, reason: str = JOURNAL) -> None:
         """It is written again."""
         if reason in self._still:
             self._still -= {reason}
             log.info("match_goes_on", match=self.match_id, game=self.game)
-            self._schedule()
+            self._schedule(self._clock.now())
 
     def refuse_while_still(self) -> None:
         """Raises StoreUnavailable while nothing may happen in the match."""

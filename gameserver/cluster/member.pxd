@@ -1,11 +1,21 @@
 from gameserver.cluster.receiver cimport Receiver
 
+cdef class Seating:
+    cdef public dict actions
+    cdef public long long channel
+    cdef public object match_id
+    cpdef object receive(self, Member member, long long seq, name, args, bint quiet, crc=*)
+    cpdef object leave(self, Member member, reason)
+    cpdef object lost(self, Member member)
+    cpdef object catch_up(self, Member member)
+
 cdef class Member:
     cdef public Receiver receiver
+    cdef public Seating hosted
     cdef public bint remote, spectator
     cdef public double behind_since
     cdef public list held
     cdef public long long events_lost, events_version, held_bytes, slot
-    cdef public object flow, hosted, request, resume, session_id, user_id, viewer
+    cdef public object flow, request, resume, session_id, user_id, viewer
     cpdef object hold(self, list frames)
     cpdef list take_held(self)

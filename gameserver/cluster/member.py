@@ -23,27 +23,35 @@ class Flow(IntEnum):
     GONE = 3
 
 
-class Seating(Protocol):
-    """The match of a member: run here, or carried for the node that runs it."""
+class Seating:
+    """The match of a member: run here, or carried for the node that runs it. None of its methods may raise."""
 
-    match_id: str
-    channel: int
-    actions: dict[str | int, ActionSpec]
-    """By name and by number, where they are known: their arguments are best decoded by their own types."""
+    __slots__ = ("actions", "channel", "match_id")
+
+    def __init__(self, match_id: str, channel: int, actions: dict[str | int, ActionSpec]) -> None:
+        self.match_id = match_id
+        self.channel = channel
+        """Its number on this node."""
+        self.actions = actions
+        """By name and by number, where they are known: their arguments are best decoded by their own types."""
 
     def receive(
-        self, member: Member, seq: int, name: str | int, args: Args, *, quiet: bool, crc: int | None = None
+        self, member: Member, seq: int, name: str | int, args: Args, quiet: bool, crc: int | None = None
     ) -> None:
         """One action; `crc` is that of its arguments as they came, if they came encoded."""
+        raise NotImplementedError
 
     def leave(self, member: Member, reason: str) -> None:
         """The player gives up the seat."""
+        raise NotImplementedError
 
     def lost(self, member: Member) -> None:
         """The connection is gone."""
+        raise NotImplementedError
 
     def catch_up(self, member: Member) -> None:
         """The member lagged and has drained: it gets a full state."""
+        raise NotImplementedError
 
 
 class Seated(Protocol):
@@ -125,9 +133,9 @@ class Member:
         """The channel number of the match on this node."""
         return self.hosted.channel
 
-    def receive(self, seq: int, name: str | int, args: Args, *, quiet: bool, crc: int | None = None) -> None:
+    def receive(self, seq: int, name: str | int, args: Args, quiet: bool, crc: int | None = None) -> None:
         """One action of this session."""
-        self.hosted.receive(self, seq, name, args, quiet=quiet, crc=crc)
+        self.hosted.receive(self, seq, name, args, quiet, crc)
 
     def leave(self, reason: str = "left") -> None:
         """The player gives up the seat."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from gameserver.cluster.fanout import Fanout
 from gameserver.cluster.gate import OpenGate
 from gameserver.cluster.ports import new_id, random_seed
 from gameserver.cluster.recent import RecentLimits
+from gameserver.cluster.wakes import Wakes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gameserver.cluster.fanout import Fanout
     from gameserver.cluster.gate import Gate
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.meters import Meters
@@ -53,22 +53,44 @@ def _always() -> bool:
     return True
 
 
-@dataclass(slots=True)
 class Services:
     """The clock, the way out, the lease, and where to report."""
 
-    clock: Clock
-    fanout: Fanout
-    effects: EffectSink
-    meters: Meters
-    keeper: Keeper
-    valid: Callable[[], bool] = field(default=_always)
-    """May this node write to sockets as the owner of its matches, at this very moment?"""
-    gate: Gate = field(default_factory=OpenGate)
-    """Of matches that no store knows."""
-    window: int = 64
-    recent: RecentLimits = field(default_factory=RecentLimits)
-    perf: Callable[[], float] = field(default=time.perf_counter)
-    new_match_id: Callable[[], str] = field(default=new_id)
-    new_session_id: Callable[[], str] = field(default=new_id)
-    new_seed: Callable[[], int] = field(default=random_seed)
+    __slots__ = (
+        "clock", "effects", "fanout", "gate", "keeper", "meters", "new_match_id", "new_seed", "new_session_id", "perf",
+        "recent", "valid", "wakes", "window",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        fanout: Fanout,
+        effects: EffectSink,
+        meters: Meters,
+        keeper: Keeper,
+        valid: Callable[[], bool] = _always,
+        gate: Gate | None = None,
+        window: int = 64,
+        recent: RecentLimits | None = None,
+        perf: Callable[[], float] = time.perf_counter,
+        new_match_id: Callable[[], str] = new_id,
+        new_session_id: Callable[[], str] = new_id,
+        new_seed: Callable[[], int] = random_seed,
+    ) -> None:
+        """`gate`: of matches that no store knows."""
+        self.clock = clock
+        self.wakes = Wakes(clock)
+        self.fanout = fanout
+        self.effects = effects
+        self.meters = meters
+        self.keeper = keeper
+        self.valid = valid
+        """May this node write to sockets as the owner of its matches, at this very moment?"""
+        self.gate = gate or OpenGate()
+        self.window = window
+        self.recent = recent or RecentLimits()
+        self.perf = perf
+        self.new_match_id = new_match_id
+        self.new_session_id = new_session_id
+        self.new_seed = new_seed

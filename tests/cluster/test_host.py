@@ -234,7 +234,7 @@ async def test_ticks_are_spread_over_the_interval() -> None:
     host = make_host([Walk])
     for _ in range(100):
         host.create_match("walk")
-    phases = sorted(hosted._timer_at % 0.05 for hosted in host)
+    phases = sorted(hosted._alarm.at % 0.05 for hosted in host)
     assert phases[0] < 0.01
     assert phases[-1] > 0.04
     assert max(b - a for a, b in itertools.pairwise(phases)) < 0.01
@@ -248,7 +248,7 @@ async def test_idle_matches_are_not_woken() -> None:
         host.create_match("board")
     await turn()
     now = asyncio.get_running_loop().time()
-    assert all(hosted._timer_at > now + 50 for hosted in host)
+    assert all(hosted._alarm.at > now + 50 for hosted in host)
     await host.stop(1)
 
 

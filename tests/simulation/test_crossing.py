@@ -9,9 +9,8 @@ import pytest
 
 from gameserver.cluster import User
 from gameserver.cluster.hosted import HostedMatch
-from gameserver.cluster.links import node_channel
-from gameserver.cluster.member import Member
-from gameserver.cluster.owner import FULL_VERSION
+from gameserver.cluster.links import Acts, node_channel
+from gameserver.cluster.owner import FULL_VERSION, Owners
 from gameserver.errors import GameNotFound, MatchFull, MatchMoved, MatchNotFound, PermissionDenied
 from gameserver.match import Game, game_name
 from gameserver.storage import SnapshotMeta, encode_snapshot
@@ -123,17 +122,17 @@ def test_actions_that_others_follow_are_sent_once(lost: bool, monkeypatch: pytes
     """An outcome may be long in coming; that one is missing is said by the owner. The last one is sent again."""
 
     async def main() -> None:
+        received: list[int] = []
+        acts = Owners.acts
+
+        def listen(owners: Owners, message: Acts) -> None:
+            received.extend(action[2] for action in message.actions)
+            acts(owners, message)
+
+        monkeypatch.setattr(Owners, "acts", listen)
         world, _owner, edge, hosted = await two_nodes(Ticking)
         ben = await edge.client("ben", hosted.match_id)
         await asyncio.sleep(0.1)
-        received: list[int] = []
-        receive = HostedMatch.receive
-
-        def listen(hosted: HostedMatch, member: Member, seq: int, *args: Any, **named: Any) -> None:
-            received.append(seq)
-            receive(hosted, member, seq, *args, **named)
-
-        monkeypatch.setattr(HostedMatch, "receive", listen)
         for number in range(15):  # every 16th is acknowledged
             world.loss = 1.0 if lost and number == 14 else 0.0
             ben.act("put", number, quiet=True)

@@ -183,9 +183,9 @@ async def test_health_and_readiness(app: Application, http: aiohttp.ClientSessio
 
 async def test_a_match_that_does_not_progress_is_named(app: Application, http: aiohttp.ClientSession) -> None:
     hosted = app.host.create_match("walk")
-    assert hosted._timer is not None
-    hosted._timer.cancel()  # as if a wake had been lost
-    hosted._timer_at -= 60
+    assert hosted._alarm.is_set()
+    app.host._services.wakes._timer.cancel()  # as if a wake had been lost
+    hosted._alarm.at -= 60
     async with http.get("/healthz") as response:
         body = await response.json()
     assert response.status == 503

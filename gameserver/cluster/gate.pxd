@@ -1,0 +1,13 @@
+cdef class OpenGate:
+    cpdef bint commit(self, match_id, output, release) except -1
+
+cdef class SnapshotGate:
+    cdef public object _writer
+    cpdef bint commit(self, match_id, output, release) except -1
+
+cdef class JournalGate:
+    cdef public bint _strict
+    cdef public object _writer
+    cpdef bint commit(self, match_id, output, release) except -1
+
+cpdef bint is_gated(output) except -1

@@ -1,0 +1,24 @@
+cimport cython
+
+cdef class Alarm:
+    cdef public double at
+    cdef public long long _slot
+    cdef public object _ring
+    cdef public Wakes _wakes
+    cpdef bint is_set(self) except -1
+    cpdef object set(self, double due, double now)
+    cpdef object clear(self)
+    cpdef object ring(self, long long slot)
+
+cdef class Wakes:
+    cdef public dict _slots
+    cdef public list _order
+    cdef public long long _timer_slot
+    cdef public object _clock, _timer
+    @cython.locals(alarms=dict)
+    cpdef object add(self, Alarm alarm, long long slot)
+    @cython.locals(alarms=dict)
+    cpdef object remove(self, Alarm alarm, long long slot)
+    cpdef object _start_timer(self, long long slot)
+    @cython.locals(alarm=Alarm, alarms=dict, due=list, last="long long", order=list, rung=list, slot="long long")
+    cpdef object _ring(self)

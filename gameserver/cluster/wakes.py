@@ -1,0 +1,123 @@
+"""When the matches of a node wake: one timer of the event loop for all of them.
+
+A timer of the loop costs more than what there is to do in a match that nobody is in, and every match that ticks wants
+one many times a second. So time has slots of a millisecond, as fine as the loop's clock: alarms of one slot ring
+together, at its beginning, and the loop has a timer for the first slot only. Slots far away are whole seconds: however
+often an alarm is put off, there are not many slots that nobody waits for any more.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from gameserver.cluster.ports import Clock
+
+log = structlog.get_logger("gameserver.cluster")
+
+SLOTS_PER_SECOND = 1000
+NEAR_SECONDS = 1.0  # what is further away rings on a whole second before it is due, to be set again
+FAR_SECONDS = 3600.0  # and this soon at the latest
+NO_SLOT = -1
+NEVER = 2**62
+
+
+class Alarm:
+    """Rings at one moment at a time."""
+
+    __slots__ = ("_ring", "_slot", "_wakes", "at")
+
+    def __init__(self, wakes: Wakes, ring: Callable[[], None]) -> None:
+        self.at = 0.0
+        """What it rings for, or rang for last: it is early by less than a slot."""
+        self._wakes = wakes
+        self._ring = ring
+        self._slot = NO_SLOT
+
+    def is_set(self) -> bool:
+        """Will it ring?"""
+        return self._slot != NO_SLOT
+
+    def set(self, due: float, now: float) -> None:
+        """Ring then, or some time before if that is far away; and not when it was to ring until now."""
+        self.clear()
+        if due - now > NEAR_SECONDS:
+            due = float(int(min(due, now + FAR_SECONDS)))
+        self.at = due
+        self._slot = int(due * SLOTS_PER_SECOND)
+        self._wakes.add(self, self._slot)
+
+    def clear(self) -> None:
+        """Do not ring."""
+        if self._slot != NO_SLOT:
+            self._wakes.remove(self, self._slot)
+            self._slot = NO_SLOT
+
+    def ring(self, slot: int) -> None:
+        """The time of a slot that it was in has come: it may have been set anew, or cleared, a moment ago."""
+        if self._slot != slot:
+            return
+        self._slot = NO_SLOT
+        try:
+            self._ring()
+        except Exception as failure:
+            log.error("wake_failed", exc_info=failure)
+
+
+class Wakes:
+    """All alarms of a node."""
+
+    __slots__ = ("_clock", "_order", "_slots", "_timer", "_timer_slot")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._slots: dict[int, dict[Alarm, None]] = {}  # in order of setting
+        self._order: list[int] = []  # the slots, as a heap
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_slot = NEVER
+
+    def add(self, alarm: Alarm, slot: int) -> None:
+        """An alarm is in this slot."""
+        alarms = self._slots.get(slot)
+        if alarms is None:
+            alarms = self._slots[slot] = {}
+            heappush(self._order, slot)
+        alarms[alarm] = None
+        if slot < self._timer_slot:
+            self._start_timer(slot)
+
+    def remove(self, alarm: Alarm, slot: int) -> None:
+        """An alarm is not in this slot any more, if the slot's time has not come anyway."""
+        alarms = self._slots.get(slot)
+        if alarms is not None:
+            alarms.pop(alarm, None)
+
+    def _start_timer(self, slot: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_slot = slot
+        self._timer = self._clock.call_at(slot / SLOTS_PER_SECOND, self._ring)
+
+    def _ring(self) -> None:
+        """Ring what is due. What is set meanwhile, however early, has to wait for another turn of the loop."""
+        last = max(self._timer_slot, int(self._clock.now() * SLOTS_PER_SECOND))
+        self._timer, self._timer_slot = None, NO_SLOT  # no slot comes before this one: no timer is started
+        order = self._order
+        due: list[int] = []
+        while order and order[0] <= last:
+            due.append(heappop(order))
+        rung = [(slot, self._slots.pop(slot)) for slot in due]
+        try:
+            for slot, alarms in rung:
+                for alarm in alarms:
+                    alarm.ring(slot)
+        finally:
+            self._timer_slot = NEVER
+            if order:
+                self._start_timer(order[0])

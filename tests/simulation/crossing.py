@@ -174,7 +174,11 @@ class Node(ClusterNode):
                 seat.kept.clear()
         await self.crossing.stop()
         membership = self.membership
-        for task in (*self.writer._tasks, membership._beating, membership._renewing):
+        writer = self.writer
+        for handle in (writer._soon, writer._timer, writer._again):
+            if handle is not None:
+                handle.cancel()
+        for task in (writer._watch, *writer._creating, membership._beating, membership._renewing):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

@@ -4,7 +4,7 @@ from gameserver.state.literal cimport same
 
 cdef double _NEAR, _ROUNDS
 
-@cython.locals(f=Field, number=Py_ssize_t, values=dict, flushed=list)
+@cython.locals(f=Field, number=Py_ssize_t, now=list, flushed=list)
 cpdef object collect(encoder, Tracked entity, list fields, list op, list row)
 @cython.locals(was=double, now=double, start=double, end=double, units="long long", way="long long")
 cpdef object _send_steps(encoder, Tracked entity, Field f, double step, old, new, list op)

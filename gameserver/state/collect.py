@@ -20,10 +20,10 @@ _ROUNDS: Final = 1.5 * 2.0**52
 
 def collect(encoder: PatchEncoder, entity: Entity, fields: list[Field], op: list[Any], row: list[Any]) -> None:
     """Adds keys and values of what changed to `op`, for whoever sees the entity, and to `row`: exact, and all."""
-    values, flushed = entity._values, entity._flushed
+    now, flushed = entity._now, entity._flushed
     for f in fields:
         number = f.number
-        new, old = values[f.name], flushed[number]
+        new, old = now[number], flushed[number]
         if new is old:
             continue
         if f.nodes and (isinstance(new, Node) or isinstance(old, Node)):

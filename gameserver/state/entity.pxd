@@ -1,3 +1,5 @@
+cimport cython
+
 cdef class Field:
     cdef public object added, default, exact, name, step, type, visibility
     cdef public bint nodes, owned, public
@@ -5,6 +7,9 @@ cdef class Field:
 
 cdef class Tracked:
     cdef public dict _known, _values
-    cdef public list _flushed, _log
+    cdef public list _flushed, _log, _now
     cdef public long long _id
     cdef public object _audience, _owner, _parent, _scope, _tree, _where
+
+@cython.locals(field=Field, number=Py_ssize_t, now=list, log=list)
+cpdef object _write(Tracked entity, name, value)

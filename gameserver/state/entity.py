@@ -122,8 +122,6 @@ class Field:
         return f"Field({self.name!r})"
 
 
-_Known = tuple[type | None, bool, Field]
-"""What a write needs to know of a field: `Field.exact`, `Field.nodes`, and the field."""
 _RESERVED = frozenset({"owner", "audience", "copy"})
 
 
@@ -181,7 +179,8 @@ class Tracked:
     """What of `Entity` has C types where it is compiled: its slots, and what a write does."""
 
     __slots__ = (
-        "_audience", "_flushed", "_id", "_known", "_log", "_owner", "_parent", "_scope", "_tree", "_values", "_where",
+        "_audience", "_flushed", "_id", "_known", "_log", "_now", "_owner", "_parent", "_scope", "_tree", "_values",
+        "_where",
     )  # fmt: skip
 
     if TYPE_CHECKING:
@@ -189,31 +188,35 @@ class Tracked:
         _tree: Tree | None
         _log: list[LogEntry] | None
         _owner: str | None
+        _known: dict[str, Field]  # those of its class
         _values: dict[str, Any]  # the object's `__dict__`, found in half the time: the fields by name
-        _flushed: list[Any]  # the fields in order, as they were at the last flush
-        _known: dict[str, _Known]  # that of its class
+        _now: list[Any]  # the same values in the order of their fields
+        _flushed: list[Any]  # what they were at the last flush
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # What games do most: as few steps as can be.
-        known = self._known.get(name)
-        if known is None:
-            _set_undeclared(self, name, value)
-            return
-        exact, nodes, field = known
-        kind = type(value)
-        if kind is not exact or (kind is int and not INT_MIN <= value <= INT_MAX):
-            value = field.checked(self, value)
-        values = self._values
-        log = self._log
-        if log is not None:
-            old = values[name]
-            log.append((self, field, old))
-            if nodes and (isinstance(old, Node) or isinstance(value, Node)):
-                self._tree.relink = True  # type: ignore[union-attr]
-        values[name] = value
+        _write(self, name, value)
 
     def __delattr__(self, name: str) -> None:
         raise StateError(f"{type(self).__name__}.{name} cannot be deleted: set it to a value instead")
+
+
+def _write(entity: Tracked, name: str, value: Any) -> None:
+    """Sets a field, recorded. What games do most: as few steps as can be."""
+    field = entity._known.get(name)
+    if field is None:
+        _set_undeclared(entity, name, value)
+        return
+    kind = type(value)
+    if kind is not field.exact or (kind is int and not INT_MIN <= value <= INT_MAX):
+        value = field.checked(entity, value)
+    now, log, number = entity._now, entity._log, field.number
+    if log is not None:
+        old = now[number]
+        log.append((entity, field, old))
+        if field.nodes and (isinstance(old, Node) or isinstance(value, Node)):
+            entity._tree.relink = True  # type: ignore[union-attr]
+    now[number] = value
+    entity._values[name] = value
 
 
 class Entity(Tracked, Node):
@@ -225,7 +228,6 @@ class Entity(Tracked, Node):
     """
 
     _fields: ClassVar[dict[str, Field]] = {}
-    _known_fields: ClassVar[dict[str, _Known]] = {}
     _specs: ClassVar[dict[str, FieldSpec]] = {}
     _locals: ClassVar[dict[str, Any]] = {}
     _reserved: ClassVar[frozenset[str]] = _RESERVED
@@ -245,8 +247,7 @@ class Entity(Tracked, Node):
                 delattr(cls, name)
 
     def __init__(self, *, owner: Any = None, audience: Any = None, **values: Any) -> None:
-        cls = type(self)
-        fields = fields_of(cls)
+        fields = fields_of(type(self))
         for set_slot, value in _NEW:
             set_slot(self, value)
         put(self, "_owner", player_id(owner))
@@ -254,7 +255,8 @@ class Entity(Tracked, Node):
         held = {name: field.make_default() for name, field in fields.items() if name not in values}
         _put_dict(self, held)
         put(self, "_values", held)
-        put(self, "_known", cls._known_fields)
+        put(self, "_now", [held.get(name) for name in fields])
+        put(self, "_known", fields)
         put(self, "_flushed", [])
         for name, value in values.items():
             setattr(self, name, value)
@@ -286,12 +288,12 @@ class Entity(Tracked, Node):
         return f"{type(self).__name__}({values})"
 
     def _undo(self, entry: LogEntry) -> None:
-        self._values[entry[1].name] = entry[2]
+        field, old = entry[1], entry[2]
+        self._values[field.name] = self._now[field.number] = old
 
     def _remember(self) -> None:
         """What it holds is flushed."""
-        values = self._values
-        self._flushed[:] = [values[name] for name in self._fields]
+        self._flushed[:] = self._now
 
     def _children(self) -> list[tuple[Node, Where]]:
         found: list[tuple[Node, Where]] = []
@@ -322,7 +324,6 @@ def fields_of(cls: type[Entity]) -> dict[str, Field]:
     """The fields of an entity class by name, in wire order. Built when first needed, so annotations may look ahead."""
     if "_fields" not in cls.__dict__:
         cls._fields = _build_fields(cls)
-        cls._known_fields = {name: (field.exact, field.nodes, field) for name, field in cls._fields.items()}
     return cls._fields
 
 

@@ -42,6 +42,8 @@ def peek_action(data: bytes) -> ActionHead | None:
         action = _decode(data)
     except _FAILURES:
         return None
+    if not BY_HAND:
+        return action  # type: ignore[return-value] # it has the same attributes, and nobody asks for the class
     head = ActionHead.__new__(ActionHead)
     head.channel, head.seq, head.name = action.channel, action.seq, action.name
     head.args, head.flags = action.args, action.flags

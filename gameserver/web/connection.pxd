@@ -20,6 +20,7 @@ cdef class Connection(Listener):
     @cython.locals(action=ActionHead, counts=SocketCounts, size=Py_ssize_t)
     cpdef object feed(self, bytes data)
     cpdef object write(self, frames)
+    cpdef bint try_write(self, bytes frame, long long buffered_bytes_max) except -1
     cpdef long long buffered_bytes(self) except? -1
     @cython.locals(args=object)
     cpdef object _act(self, member, ActionHead action, bytes data)

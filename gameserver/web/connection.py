@@ -124,19 +124,26 @@ class Connection(Listener):
     # --- out: what the host calls ------------------------------------------------------------------------------------
     def write(self, frames: Sequence[bytes]) -> None:
         """Send prebuilt frames with one transport write."""
-        transport = self._transport
-        if self.ending is not None or transport.is_closing():
+        if self.ending is not None:
             return
         if self._link.buffered_bytes() > self._hard_max:
             self.abort(close_code_of(SlowConsumer), "it does not read its answers")
             return
         try:
-            if len(frames) == 1:
-                transport.write(frames[0])
-            else:
-                transport.writelines(frames)
+            self._link.write_all(frames)
         except (RuntimeError, OSError) as gone:  # uvloop raises RuntimeError on a transport that has just closed
             log.debug("write_to_closed", connection=self.id, error=str(gone))
+
+    def try_write(self, frame: bytes, buffered_bytes_max: int) -> bool:
+        """Send one prebuilt frame, unless it lags: see `Receiver`."""
+        if self.buffered_bytes() > buffered_bytes_max:
+            return False
+        if self.ending is None:
+            try:
+                self._link.write(frame)
+            except (RuntimeError, OSError) as gone:  # see `write`
+                log.debug("write_to_closed", connection=self.id, error=str(gone))
+        return True
 
     def buffered_bytes(self) -> int:
         """Bytes that wait for the peer: see `Link`."""

@@ -1,10 +1,11 @@
 cimport cython
 from gameserver.cluster.receiver cimport Receiver
 from gameserver.web.frames cimport unmasked
+from gameserver.web.sending cimport Sender
 
 cdef int MASKED, SMALL_HEAD_BYTES, SMALL_MAX, WHOLE_BINARY
 
-cdef class Link:
+cdef class Link(Sender):
     cpdef long long buffered_bytes(self) except? -1
 
 cdef class Listener(Receiver):
@@ -16,7 +17,7 @@ cdef class DirectLink(Link):
     cdef public bint independent
     cdef long long _limit
     cdef Listener _listener
-    cdef object _lost, _now, _reader, _transport
+    cdef object _lost, _now, _reader
     @cython.locals(listener=Listener, at=Py_ssize_t, end=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t,
                    head="const unsigned char *")
     cpdef object data_received(self, bytes data)

@@ -27,6 +27,7 @@ from gameserver.web.frames import (
     read_close,
     unmasked,
 )
+from gameserver.web.sending import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("gameserver.web")
 
 
-class Link:
+class Link(Sender):
     """The WebSocket under a connection."""
 
     __slots__ = ()
@@ -89,16 +90,16 @@ class DirectLink(Link):
     """What the transport calls with bytes: an `asyncio.Protocol` in all but the base, which no class in C can have."""
 
     __slots__ = (
-        "_close_received", "_close_sent", "_deaf", "_limit", "_listener", "_lost", "_now", "_reader", "_transport",
+        "_close_received", "_close_sent", "_deaf", "_limit", "_listener", "_lost", "_now", "_reader",
         "_writing_paused", "independent",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, message_bytes_limit: int, now: Callable[[], float]) -> None:
+        super().__init__(transport)
         self._writing_paused = False
         self.independent = False
         """aiohttp has let go of the transport."""
         self._now = now
-        self._transport = transport
         self._limit = message_bytes_limit
         self._listener: Listener | None = None
         self._reader: FrameReader | None = None  # only while something is not whole yet
@@ -178,7 +179,7 @@ class DirectLink(Link):
 
     def buffered_bytes(self) -> int:
         """See `Link`."""
-        return self._transport.get_write_buffer_size() if self._writing_paused else 0
+        return self.transport.get_write_buffer_size() if self._writing_paused else 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end, whoever wanted it."""
@@ -204,7 +205,7 @@ class DirectLink(Link):
     def _peer_closed(self, listener: Listener, close_code: int) -> None:
         self._close_received = self._deaf = True
         if self._close_sent:
-            self._transport.close()
+            self.transport.close()
         else:
             listener.peer_closed(close_code)
 
@@ -214,9 +215,8 @@ class DirectLink(Link):
         if self._listener is None:
             return
         self._lost = asyncio.get_running_loop().create_future()
-        if not self._transport.is_closing():
-            self._transport.write(close_frame(close_code, reason))
+        self.write(close_frame(close_code, reason))
         self._close_sent = True
         if self._close_received:
-            self._transport.close()
+            self.transport.close()
         await self._lost

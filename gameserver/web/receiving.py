@@ -63,6 +63,7 @@ class DirectSocket(web.WebSocketResponse):
             return
         transport.set_protocol(link)  # type: ignore[arg-type] # one in all but the base
         link.independent = True
+        link.send_directly()
         handler.transport = None
         handler.connection_lost(None)
 

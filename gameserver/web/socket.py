@@ -52,17 +52,17 @@ class AwaitedLink(Link):
     """A connection's way to an `AwaitedSocket`."""
 
     def __init__(self, socket: AwaitedSocket, transport: asyncio.Transport, request: web.Request) -> None:
-        self._socket = socket
-        self._transport = transport
+        super().__init__(transport)
+        self._websocket = socket
         self._protocol = request.protocol
 
     def buffered_bytes(self) -> int:
         """See `Link`."""
-        return self._transport.get_write_buffer_size() if self._protocol.writing_paused else 0
+        return self.transport.get_write_buffer_size() if self._protocol.writing_paused else 0
 
     async def close(self, close_code: int, reason: bytes) -> None:
         """See `Link`."""
-        await self._socket.close(code=close_code, message=reason)
+        await self._websocket.close(code=close_code, message=reason)
 
 
 async def _serve_awaited(

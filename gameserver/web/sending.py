@@ -5,8 +5,8 @@ nothing waits to be sent before it. uvloop would keep it until the end of the lo
 else can happen is left to the transport: what the kernel does not take at once is handed on to it, and so is all that
 follows until its buffer is empty again; what is wrong with a socket it finds out by itself, when it tries the same.
 
-Two things make that safe (ADR 17). Nobody else writes to the transport (see `send_directly`). And a transport calls itself
-closing before it closes its socket: asked just before, the socket's number cannot be somebody else's already.
+Two things make that safe (ADR 17). Nobody else writes to the transport (see `send_directly`). And a transport calls
+itself closing before it closes its socket: asked just before, the socket's number cannot be somebody else's already.
 """
 
 from __future__ import annotations

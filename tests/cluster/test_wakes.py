@@ -1,0 +1,167 @@
+"""Alarms: one timer of the loop for all of them."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from gameserver.cluster.wakes import Alarm, Wakes
+
+
+class Handle:
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Clock:
+    """Time that only `run` moves."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.timers: list[tuple[float, int, Handle, Callable[[], None]]] = []
+        self.started = 0
+        self._order = itertools.count()
+
+    def now(self) -> float:
+        return self.time
+
+    def wall(self) -> float:
+        return self.time
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Any:
+        handle = Handle()
+        self.started += 1
+        heapq.heappush(self.timers, (when, next(self._order), handle, callback))
+        return handle
+
+    def call_soon(self, callback: Callable[[], None]) -> Any:
+        raise AssertionError("not needed")
+
+    def run(self, until: float) -> None:
+        while self.timers and self.timers[0][0] <= until:
+            when, _, handle, callback = heapq.heappop(self.timers)
+            if not handle.cancelled:
+                self.time = max(self.time, when)
+                callback()
+        self.time = max(self.time, until)
+
+
+class Bell:
+    def __init__(self, clock: Clock, wakes: Wakes) -> None:
+        self.rang: list[float] = []
+        self._clock = clock
+        self.alarm = Alarm(wakes, self.ring)
+
+    def ring(self) -> None:
+        self.rang.append(self._clock.now())
+
+    def set(self, due: float) -> None:
+        self.alarm.set(due, self._clock.now())
+
+
+def bells(count: int) -> tuple[Clock, Wakes, list[Bell]]:
+    clock = Clock()
+    wakes = Wakes(clock)
+    return clock, wakes, [Bell(clock, wakes) for _ in range(count)]
+
+
+def test_it_rings_once_in_the_millisecond_that_it_was_set_for() -> None:
+    clock, _, (bell,) = bells(1)
+    bell.set(100.0507)
+    clock.run(100.049)
+    assert bell.rang == []
+    assert bell.alarm.is_set()
+    clock.run(101.0)
+    assert bell.rang == [100.05]
+    assert not bell.alarm.is_set()
+    assert bell.alarm.at == 100.0507
+
+
+def test_many_alarms_share_a_timer() -> None:
+    clock, _, all_bells = bells(100)
+    for bell in all_bells:
+        bell.set(100.05)
+    clock.run(101.0)
+    assert all(bell.rang == [100.05] for bell in all_bells)
+    assert clock.started == 1
+
+
+def test_it_rings_for_the_last_setting_only() -> None:
+    clock, _, (bell, other) = bells(2)
+    other.set(100.5)
+    bell.set(100.2)
+    bell.set(100.1)
+    bell.set(100.3)
+    clock.run(101.0)
+    assert bell.rang == [100.3]
+    assert other.rang == [100.5]
+
+
+def test_what_is_cleared_does_not_ring() -> None:
+    clock, _, (bell, other) = bells(2)
+    bell.set(100.1)
+    other.set(100.1)
+    bell.alarm.clear()
+    clock.run(101.0)
+    assert bell.rang == []
+    assert other.rang == [100.1]
+
+
+def test_one_that_fails_does_not_keep_the_others_from_ringing() -> None:
+    clock, wakes, (bell, later) = bells(2)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    Alarm(wakes, fail).set(100.1, 100.0)
+    bell.set(100.1)
+    later.set(100.2)
+    clock.run(101.0)
+    assert bell.rang == [100.1]
+    assert later.rang == [100.2]
+
+
+def test_what_is_set_while_others_ring_waits_for_another_turn_of_the_loop() -> None:
+    clock, wakes, (bell,) = bells(1)
+    turns: list[int] = []
+
+    def ring() -> None:
+        turns.append(clock.started)
+        if len(turns) < 3:
+            again.set(clock.now(), clock.now())
+
+    again = Alarm(wakes, ring)
+    again.set(100.1, 100.0)
+    bell.set(100.1)
+    clock.run(101.0)
+    assert turns == [1, 2, 3]
+    assert bell.rang == [100.1]
+
+
+def test_one_that_clears_another_of_its_slot_is_obeyed() -> None:
+    clock, wakes, (bell,) = bells(1)
+    Alarm(wakes, lambda: bell.alarm.clear()).set(100.1, 100.0)
+    bell.set(100.1)
+    clock.run(101.0)
+    assert bell.rang == []
+
+
+def test_what_is_far_away_rings_before_to_be_set_again() -> None:
+    """And however often it is put off, few slots are left behind."""
+    clock, wakes, (bell,) = bells(1)
+    for number in range(10_000):
+        bell.set(190.0 + number / 1000)
+    assert len(wakes._slots) <= 12
+    bell.set(150.75)
+    clock.run(150.5)
+    assert bell.rang == [150.0]
+    bell.set(150.75)
+    clock.run(151.0)
+    assert bell.rang == [150.0, 150.75]
+    bell.set(1_000_000.0)
+    assert bell.alarm.at <= 151.0 + 3600

@@ -119,6 +119,12 @@ class _Group:
 class JournalWriter:
     """Writes the records of all matches of this node."""
 
+    __slots__ = (
+        "__weakref__", "_again", "_clock", "_creating", "_creations", "_dirty", "_down_since", "_due", "_entries",
+        "_failures", "_flying", "_sends", "_soon", "_store", "_timer", "_watch", "appends", "on_refused", "policy",
+        "rounds",
+    )  # fmt: skip
+
     def __init__(self, store: JournalStore, clock: Clock, policy: JournalPolicy) -> None:
         self._store = store
         self._clock = clock
@@ -222,7 +228,7 @@ class JournalWriter:
             entry.flying.clear()
             entry.records = []
 
-    def commit(self, match_id: str, version: int, record: bytes, *, urgent: bool) -> None:
+    def commit(self, match_id: str, version: int, record: bytes, urgent: bool) -> None:
         """Take one flush's record over. Versions of a match follow each other without a gap."""
         entry = self._entries.get(match_id)
         if entry is None:
@@ -248,7 +254,7 @@ class JournalWriter:
         if entry is not None:
             entry.waiting.append((version, self._clock.now(), callback))
             if entry.stored >= version and entry.token is not None:
-                self._clock.call_soon(lambda: self._release(entry))
+                self._clock.call_soon(partial(self._release, entry))
 
     def wants_snapshot(self, match_id: str) -> bool:
         """Has the journal outgrown the snapshot?"""

@@ -1,4 +1,14 @@
+cimport cython
+from gameserver.match.seats cimport MatchSeats
+
 cdef class Recorder:
-    cdef public object _match, _misc
-    cpdef object record(self, output)
+    cdef public MatchSeats _match
+    cdef public tuple _misc
+    @cython.locals(match=MatchSeats, consumed=list)
+    cpdef bytes record(self, output)
+    @cython.locals(match=MatchSeats, misc=tuple)
     cpdef object _changes(self)
+
+cpdef tuple _misc_of(MatchSeats match)
+@cython.locals(head=bytes, count="long long")
+cpdef bytes encode_records(list records)

@@ -16,7 +16,6 @@ Not in it: queued actions (nobody was told that they would last: clients send th
 from __future__ import annotations
 
 from collections import deque
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -30,13 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gameserver.match.engine import Match
+    from gameserver.match.seats import MatchSeats
     from gameserver.match.values import MatchOutput
 
 _encode = msgspec.msgpack.Encoder().encode
 TREE_OPS: Final = 6
 """Where a record has the tree's part."""
 _MISC: Final = ("summary", "topics", "heard", "failures", "tick_failures", "ended", "empty_since_us")
-_misc_of: Final = attrgetter(*_MISC)
 
 
 class Recorder:
@@ -65,8 +64,8 @@ class Recorder:
                 consumed,
                 self._changes(),
                 output.patch.journal,
-                [*map(dump_batch, output.gated_events)],
-                [*map(_dump_effect, output.effects)],
+                [dump_batch(batch) for batch in output.gated_events],
+                [_dump_effect(effect) for effect in output.effects],
             ]
         )
 
@@ -91,6 +90,13 @@ class Recorder:
         return changes or None
 
 
+def _misc_of(match: MatchSeats) -> tuple[Any, ...]:
+    """The values of `_MISC`."""
+    return (
+        match.summary, match.topics, match.heard, match.failures, match.tick_failures, match.ended, match.empty_since_us
+    )  # fmt: skip
+
+
 def dump_batch(batch: EventBatch) -> list[Any]:
     """HIGH events as plain data."""
     return [None if batch.receivers is None else sorted(batch.receivers), batch.events]
@@ -112,7 +118,9 @@ def _dump_seat(match: Match, player: Player) -> list[Any]:
 
 def encode_records(records: Sequence[bytes]) -> bytes:
     """The payload of a journal entry: the records of successive flushes."""
-    return _encode([msgspec.Raw(record) for record in records])
+    count = len(records)
+    head = bytes((0x90 | count,)) if count < 16 else b"\xdd" + count.to_bytes(4, "big")  # of a msgpack array
+    return head + b"".join(records)
 
 
 def decode_records(payload: bytes) -> list[list[Any]]:

@@ -9,12 +9,12 @@ from gameserver.errors import (
     SnapshotTooNew,
     StoreUnavailable,
 )
+from gameserver.storage.appends import Append
 from gameserver.storage.bus import Bus, BusCounts, Subscription
 from gameserver.storage.child import tied
 from gameserver.storage.codec import decode_snapshot, encode_snapshot
 from gameserver.storage.embedded import EmbeddedStores, free_port
 from gameserver.storage.journal_ports import (
-    Append,
     Claimed,
     JournalEntry,
     JournalStore,

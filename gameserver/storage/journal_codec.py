@@ -13,8 +13,9 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 from gameserver.errors import JournalCorrupt, SnapshotCorrupt, SnapshotTooNew
+from gameserver.storage.appends import Append
 from gameserver.storage.codec import decode_snapshot
-from gameserver.storage.journal_ports import Append, JournalEntry, Recovered
+from gameserver.storage.journal_ports import JournalEntry, Recovered
 from gameserver.storage.ports import SnapshotMeta
 
 MAGIC = b"GSJ"
@@ -30,7 +31,7 @@ def encode_entry(append: Append) -> bytes:
     place = _PLACE.pack(
         MAGIC, FORMAT_VERSION, append.state_version, append.token.epoch, append.base, append.version, len(payload)
     )
-    return place + _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(place))) + payload
+    return b"".join((place, _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(place))), payload))
 
 
 def decode_entry(data: bytes) -> JournalEntry:

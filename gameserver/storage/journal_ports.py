@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from gameserver.errors import StoreUnavailable
+from gameserver.storage.appends import Append
 from gameserver.storage.ports import SnapshotMeta
 
 BASES_MAX = 16
@@ -46,22 +47,6 @@ class Token:
     epoch: int
     store: str
     """The random epoch of the store that gave it: a store that was emptied has another one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """One journal entry: all that happened after version `base` up to `version`.
-
-    `base` may lie before what is stored (a snapshot ran ahead): the overlap was written under the same token.
-    """
-
-    token: Token
-    base: int
-    version: int
-    payload: bytes
-    state_version: int = 1
-    connected: int | None = None
-    """How many players are connected, for `owned`; None: as before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,10 +39,10 @@ from gameserver.errors import (
     StoreUnavailable,
 )
 from gameserver.metrics import Metrics
-from gameserver.storage.journal_codec import assemble, encode_entry, format_bases
+from gameserver.storage.appends import Append
+from gameserver.storage.journal_codec import assemble, format_bases
 from gameserver.storage.journal_ports import (
     BASES_MAX,
-    Append,
     Claimed,
     Outcome,
     OwnedMatch,
@@ -51,6 +51,7 @@ from gameserver.storage.journal_ports import (
     Token,
 )
 from gameserver.storage.ports import SnapshotMeta
+from gameserver.storage.redis_appends import AppendCalls
 from gameserver.storage.redis_calls import DEADLINE_SECONDS, Command, HeldCalls, RedisCalls, script
 from gameserver.storage.redis_client import make_redis
 from gameserver.storage.redis_leases import RedisLeases
@@ -87,6 +88,7 @@ class RedisJournal(RedisLeases):
         self._appends = HeldCalls(
             redis, deadline_seconds=deadline_seconds, metrics=self._metrics, scripts=("append",)
         )
+        self._append_calls = AppendCalls(prefix, replicas=wait_replicas > 0)
         self._replicas, self._replicas_ms = wait_replicas, wait_replicas_ms
         self._wait_seconds = wait_replicas_ms / 1000 if wait_replicas else 0.0
         self._by_shard = by_shard
@@ -173,11 +175,11 @@ class RedisJournal(RedisLeases):
     def send(self, batch: Sequence[Append], told: Callable[[list[Outcome] | StoreUnavailable], None]) -> None:
         """See `JournalStore.send`."""
         calls = self._grouped(batch)
-        commands = [self._append_command([batch[index] for index in call]) for call in calls]
+        commands = [self._append_calls.packed([batch[index] for index in call]) for call in calls]
         if self._replicas:
-            commands.append(self._wait())
+            commands.append(packed([self._wait()]))
         self._appends.send(
-            packed(commands), len(commands), partial(self._appended, calls, told), extra_seconds=self._wait_seconds
+            b"".join(commands), len(commands), partial(self._appended, calls, told), extra_seconds=self._wait_seconds
         )
 
     def _appended(
@@ -288,17 +290,6 @@ class RedisJournal(RedisLeases):
         return [match_id for _, match_id in found[:limit]]
 
     # --- the way there ------------------------------------------------------------------------------------------------
-    def _append_command(self, entries: Sequence[Append]) -> Command:
-        keys: list[str] = []
-        args: list[Any] = ["1" if self._replicas else ""]
-        for entry in entries:
-            token = entry.token
-            stem = f"{self._prefix}:{{s{shard_of(token.match_id)}}}:{token.match_id}:"
-            keys += (stem + "token", stem + "journal")
-            connected = "" if entry.connected is None else entry.connected
-            args += (token.node, token.epoch, token.store, entry.base, entry.version, encode_entry(entry), connected)
-        return script("append", keys, args)
-
     def _grouped(self, batch: Sequence[Append]) -> list[list[int]]:
         """Which entries go in one script call; those of one match stay in order."""
         if not self._by_shard:

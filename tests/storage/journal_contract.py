@@ -181,8 +181,8 @@ class JournalContract:
         journal = harness.journal()
         tokens = [await created(journal, f"match-{number}") for number in range(300)]
         batch = [Append(token, 0, 1, token.match_id.encode()) for token in tokens]
-        batch[17] = replace(batch[17], base=3, version=4)
-        batch[200] = replace(batch[200], token=replace(tokens[200], epoch=2))
+        batch[17] = Append(tokens[17], 3, 4, b"after a gap")
+        batch[200] = Append(replace(tokens[200], epoch=2), 0, 1, b"of another epoch")
         batch.insert(40, Append(tokens[250], 0, 1, b"first"))
         outcomes = await journal.append(batch)
         assert outcomes[17] == GAP

@@ -66,7 +66,7 @@ class JournalGate:
         A stored answer that is given again waits too: what it speaks of may not be in the journal yet.
         """
         if output.committed and output.journal is not None:
-            self._writer.commit(match_id, output.version, output.journal, urgent=output.high)
+            self._writer.commit(match_id, output.version, output.journal, output.high)
         if not (self._strict or is_gated(output)) or self._writer.is_durable(match_id, output.version):
             return True
         self._writer.when_durable(match_id, output.version, partial(release, output))

@@ -33,6 +33,7 @@ log = structlog.get_logger("gameserver.cluster")
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
 GROUPS_MAX = 2  # what comes while one is under way need not wait for its answer
 CREATIONS_MAX = 64
+SNAPSHOT_BYTES_MIN = 8192  # a smaller one counts as this large: what its journal has by then is read back in 2 ms
 BATCH_MATCHES_MAX = 512
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 
@@ -261,7 +262,8 @@ class JournalWriter:
         entry = self._entries.get(match_id)
         if entry is None or entry.token is None:
             return False
-        return entry.bytes_since_snapshot > self.policy.snapshot_bytes_factor * max(entry.snapshot_bytes, 4096)
+        snapshot_bytes = max(entry.snapshot_bytes, SNAPSHOT_BYTES_MIN)
+        return entry.bytes_since_snapshot > self.policy.snapshot_bytes_factor * snapshot_bytes
 
     async def save(self, match_id: str, version: int, meta: SnapshotMeta, payload: bytes) -> bool:
         """Write a snapshot and trim the journal behind it. False: refused, the match is not ours any more.

@@ -60,6 +60,7 @@ from gameserver.storage.shards import SHARDS, shard_of
 
 TOMBSTONE_MS = 30 * 86_400_000
 APPENDS_PER_SCRIPT = 128  # one call of it keeps the server busy for less than a millisecond
+HELD_BYTES_MAX = 65_536  # a snapshot that is larger would hold up the appends behind it
 _OUTCOMES = (Outcome.DONE, Outcome.FENCED, Outcome.GAP)
 _FOUND = ("state", "node", "epoch", "game", "version", "connected", "attempts", "suspects", "state_version", "due_ms")
 
@@ -85,8 +86,8 @@ class RedisJournal(RedisLeases):
     ) -> None:
         self._metrics = metrics or Metrics()
         super().__init__(RedisCalls(redis, deadline_seconds=deadline_seconds, metrics=self._metrics), prefix=prefix)
-        self._appends = HeldCalls(
-            redis, deadline_seconds=deadline_seconds, metrics=self._metrics, scripts=("append",)
+        self._held = HeldCalls(
+            redis, deadline_seconds=deadline_seconds, metrics=self._metrics, scripts=("append", "save")
         )
         self._append_calls = AppendCalls(prefix, replicas=wait_replicas > 0)
         self._replicas, self._replicas_ms = wait_replicas, wait_replicas_ms
@@ -97,7 +98,7 @@ class RedisJournal(RedisLeases):
 
     async def close(self) -> None:
         """Close its connections."""
-        await self._appends.close()
+        await self._held.close()
         await self._calls.close()
 
     def key(self, match_id: str, kind: str) -> str:
@@ -178,7 +179,7 @@ class RedisJournal(RedisLeases):
         commands = [self._append_calls.packed([batch[index] for index in call]) for call in calls]
         if self._replicas:
             commands.append(packed([self._wait()]))
-        self._appends.send(
+        self._held.send(
             b"".join(commands), len(commands), partial(self._appended, calls, told), extra_seconds=self._wait_seconds
         )
 
@@ -209,7 +210,8 @@ class RedisJournal(RedisLeases):
         args = [*_fence(token), version, meta.game, meta.state_version, _now_ms(), payload, first_kept]
         started = time.perf_counter()
         try:
-            outcome = _OUTCOMES[await self._write("save", keys, args)]
+            calls = self._held if len(payload) <= HELD_BYTES_MAX else self._calls
+            outcome = _OUTCOMES[(await self._run_writes([script("save", keys, args)], calls))[0]]
         except StoreUnavailable:
             self._metrics.snapshots_total.labels("failed").inc()
             raise

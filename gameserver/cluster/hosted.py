@@ -158,7 +158,7 @@ class HostedMatch(HostedOutput):
                 raise MatchEnded
             if self._still:
                 self.refuse_while_still()
-            match.receive(member.session_id, seq, name, args, clock.now(), clock.wall(), quiet=quiet, crc=crc)
+            match.receive(member.session_id, seq, name, args, clock.now(), clock.wall(), quiet, crc)
         except GameServerError as error:
             # Nothing was consumed, so there is no output that could carry the answer.
             payload = encode_refusal(self.channel, seq, match.version, error)

@@ -70,7 +70,6 @@ class MatchInbox(MatchCore):
         args: Args,
         now: float,
         wall: float,
-        *,
         quiet: bool = False,
         crc: int | None = None,
     ) -> None:

@@ -1,4 +1,6 @@
 cimport cython
+from gameserver.cluster.member cimport Member, Seating
+from gameserver.match.actions cimport ActionSpec
 from gameserver.protocol.peek cimport ActionHead, peek_action
 from gameserver.session.connection cimport SessionMachine
 from gameserver.web.counts cimport SocketCounts
@@ -17,10 +19,10 @@ cdef class Connection(Listener):
     cdef public object _transport
     cdef long long _hard_max, _joining, _short_max
     cdef readonly double pinged_at
-    @cython.locals(action=ActionHead, counts=SocketCounts, size=Py_ssize_t)
+    @cython.locals(action=ActionHead, member=Member, counts=SocketCounts, size=Py_ssize_t)
     cpdef object feed(self, bytes data)
     cpdef object write(self, frames)
     cpdef bint try_write(self, bytes frame, long long buffered_bytes_max) except -1
     cpdef long long buffered_bytes(self) except? -1
-    @cython.locals(args=object)
-    cpdef object _act(self, member, ActionHead action, bytes data)
+    @cython.locals(hosted=Seating, spec=ActionSpec, args=object)
+    cpdef object _act(self, Member member, ActionHead action, bytes data)

@@ -52,7 +52,8 @@ from gameserver.web.link import Listener
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from gameserver.cluster import Args, Member
+    from gameserver.cluster import Args
+    from gameserver.cluster.member import Member
     from gameserver.protocol import ClientMessage
     from gameserver.protocol.peek import ActionHead
     from gameserver.web.connections import Connections
@@ -200,7 +201,7 @@ class Connection(Listener):
             args = spec.read(action.args)
         if args is None:
             args = decode_args(data, self._limits)
-        hosted.receive(member, action.seq, action.name, args, quiet=action.flags == QUIET, crc=crc32(action.args))
+        hosted.receive(member, action.seq, action.name, args, action.flags == QUIET, crc32(action.args))
 
     def _stray(self, action: ActionHead, data: bytes) -> None:
         """An action for a channel that is not open (yet)."""

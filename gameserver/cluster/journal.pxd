@@ -12,10 +12,12 @@ cdef class _Group:
 
 cdef class JournalWriter:
     cdef object __weakref__
-    cdef object _again, _clock, _creations, _down_since, _flying, _soon, _store, _timer, _watch
+    cdef object _clock, _creations, _down_since, _flying, _store
+    # What a simulated kill ends can be read:
+    cdef readonly object _again, _soon, _timer, _watch
     cdef dict _dirty, _entries
     cdef list _due
-    cdef set _creating
+    cdef readonly set _creating
     cdef long long _failures, _sends
     cdef readonly object policy
     cdef public object on_refused

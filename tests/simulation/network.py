@@ -17,6 +17,7 @@ from gameserver.cluster.links import payloads
 from gameserver.errors import GameServerError, StoreUnavailable, should_reconnect
 from gameserver.protocol import PING_FRAME
 from gameserver.storage import Append, Outcome, Token
+from gameserver.web.link import Link
 from tests.simulation.loops import ProcessLoop
 from tests.simulation.memory_bus import MemoryBus, MemoryWire
 from tests.simulation.memory_journal import HeldMatch, MemoryJournal, MemoryServer
@@ -216,7 +217,7 @@ class SimBus(MemoryBus):
 
 
 class Socket:
-    """One WebSocket. The server's end is a socket, its transport and its protocol; the client's is an SDK's link."""
+    """One WebSocket. The server's end is a socket and its transport; the client's is an SDK's link."""
 
     def __init__(self, server: Any, client_loop: ProcessLoop, rng: random.Random, check: Check) -> None:
         self.server = server
@@ -237,10 +238,6 @@ class Socket:
     # --- the server's end ---------------------------------------------------------------------------------------------
     @property
     def transport(self) -> Socket:
-        return self
-
-    @property
-    def protocol(self) -> Socket:
         return self
 
     @property
@@ -342,6 +339,20 @@ class Socket:
             self._over = True
             if self._on_end is not None:
                 self._on_end(error, reconnect)
+
+
+class SocketLink(Link):
+    """The server's way to a socket."""
+
+    def __init__(self, socket: Socket) -> None:
+        super().__init__(socket)  # type: ignore[arg-type] # a transport as far as a link needs one
+        self._simulated = socket
+
+    def buffered_bytes(self) -> int:
+        return self._simulated.get_write_buffer_size() if self._simulated.writing_paused else 0
+
+    async def close(self, close_code: int, reason: bytes) -> None:
+        await self._simulated.close(close_code, reason)
 
 
 async def connected(server: Any, client_loop: ProcessLoop, rng: random.Random, check: Check) -> Socket:

@@ -13,7 +13,7 @@ from gameserver.metrics import Metrics
 from gameserver.web.connections import Connections
 from gameserver.web.context import Authenticator, SocketLimits
 from tests.simulation.diary import GAMES
-from tests.simulation.network import SimBus, Socket, StoreWay
+from tests.simulation.network import SimBus, Socket, SocketLink, StoreWay
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -203,6 +203,6 @@ class ServerProcess:
             self.connections.check_room()
         except GameServerError:
             return False
-        socket.connection = self.connections.open(socket, socket)  # type: ignore[arg-type]
+        socket.connection = self.connections.open(socket, SocketLink(socket))  # type: ignore[arg-type]
         self.sockets.add(socket)
         return True

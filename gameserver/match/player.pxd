@@ -9,13 +9,17 @@ cdef class Player:
     cdef public long long slot
 
 cdef class Session:
-    cdef public list _outcomes
     cdef public long long applied, received
-    cdef public object id, user, replaced
     cdef public Player player
-    cdef public dict rates
+    cdef public dict _outcomes, rates
+    cdef public object id, user, replaced
+    cdef unsigned long long[::1] _successes
+    @cython.locals(place=Py_ssize_t)
     cpdef object settle(self, long long seq, long long crc, long long version, bint error, result, long long kept)
+    @cython.locals(place=Py_ssize_t, success="unsigned long long")
     cpdef object outcome(self, long long seq, long long kept)
+    @cython.locals(seq="long long", place=Py_ssize_t)
+    cpdef list dump_outcomes(self, long long kept)
 
 @cython.freelist(64)
 cdef class Queued:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,7 +76,9 @@ _VERSION_MAX: Final = 2**31 - 1
 class Session:
     """One user's presence in the match: the numbering of their actions and the outcomes that can still be asked for."""
 
-    __slots__ = ("_outcomes", "applied", "id", "player", "rates", "received", "replaced", "user")
+    __slots__ = (
+        "_outcomes", "_successes", "applied", "id", "player", "rates", "received", "replaced", "user",
+    )  # fmt: skip
 
     def __init__(self, id: str, user: str, player: Player | None) -> None:
         self.id = id
@@ -86,9 +89,10 @@ class Session:
         """The highest seq that was accepted."""
         self.applied = 0
         """The highest seq that has an outcome."""
-        # The outcomes of the last ones, in a ring: `seq` has its own at (seq - 1) % kept. There are many: a success
-        # without a result is one integer, version and checksum.
-        self._outcomes: list[int | Outcome | None] = []
+        # What became of the last ones, in a ring: `seq` has its place at (seq - 1) % kept. There are many: a success
+        # without a result is one number of 64 bits, version and checksum; what is more is 0 there, and in the dict.
+        self._successes: array[int] | None = None
+        self._outcomes: dict[int, Outcome] | None = None
         self.rates: dict[str, int] = {}
         """Action → when its bucket is full again, in match time; part of snapshots like all else here."""
         self.replaced: str | None = None
@@ -119,32 +123,52 @@ class Session:
 
     def settle(self, seq: int, crc: int, version: int, error: bool, result: Any, kept: int) -> None:
         """The next seq has its outcome, which can be asked for until `kept` later ones have theirs."""
-        plain = result is None and not error and version <= _VERSION_MAX
-        outcome = version << _CRC_BITS | crc if plain else (crc, version, error, result)
-        if seq > kept:
-            self._outcomes[(seq - 1) % kept] = outcome
+        if self._successes is None:
+            self._successes = array("Q", bytes(8 * kept))
+        place = (seq - 1) % kept
+        if result is None and not error and version <= _VERSION_MAX:
+            self._successes[place] = version << _CRC_BITS | crc
+            if self._outcomes is not None:
+                self._outcomes.pop(place, None)
         else:
-            self._outcomes.append(outcome)
+            self._successes[place] = 0
+            if self._outcomes is None:
+                self._outcomes = {}
+            self._outcomes[place] = (crc, version, error, result)
         self.applied = seq
 
     def outcome(self, seq: int, kept: int) -> Outcome | None:
         """What became of a seq; None if that is not known any more, or not yet."""
         if not max(0, self.applied - kept) < seq <= self.applied:
             return None
-        found = self._outcomes[(seq - 1) % kept]
-        return (found & _CRC_MASK, found >> _CRC_BITS, False, None) if isinstance(found, int) else found
+        place = (seq - 1) % kept
+        success = 0 if self._successes is None else self._successes[place]
+        if success:
+            return success & _CRC_MASK, success >> _CRC_BITS, False, None
+        return None if self._outcomes is None else self._outcomes.get(place)
 
     def dump_outcomes(self, kept: int) -> list[Any]:
         """Those that are kept, the oldest first."""
-        start = self.applied % kept if self.applied > kept else 0
-        return self._outcomes[start:] + self._outcomes[:start]
+        if self._successes is None:
+            return [None] * min(self.applied, kept)
+        others = self._outcomes or {}
+        found: list[Any] = []
+        for seq in range(max(0, self.applied - kept), self.applied):
+            place = seq % kept
+            found.append(self._successes[place] or others.get(place))
+        return found
 
     def load_outcomes(self, dumped: Sequence[Any], kept: int) -> None:
         """The inverse, up to what was `applied`; another number may have been kept then."""
-        self._outcomes = [None] * min(self.applied, kept)
+        successes = array("Q", bytes(8 * kept))
+        others: dict[int, Outcome] = {}
         last = dumped[-kept:]
-        for seq, found in enumerate(last, self.applied - len(last) + 1):
-            self._outcomes[(seq - 1) % kept] = tuple(found) if isinstance(found, list) else found
+        for place, found in enumerate(last, self.applied - len(last)):
+            if isinstance(found, int):
+                successes[place % kept] = found
+            elif found is not None:
+                others[place % kept] = tuple(found)
+        self._successes, self._outcomes = successes, others or None
 
     def __repr__(self) -> str:
         return f"Session({self.id!r}, user={self.user!r})"

@@ -134,7 +134,7 @@ class HostedMatch(HostedOutput):
             if held is not None and held.received < settled:
                 raise MatchMoved
             session = match.reconnect(member.session_id, now, wall)
-        member.hosted, member.session_id = self, session.id
+        member.hosted, member.session, member.session_id = self, session, session.id
         self.members[session.id] = member
         self._everyone = None
         # What it saw of versions that were lost with the node before does not count.
@@ -158,7 +158,7 @@ class HostedMatch(HostedOutput):
                 raise MatchEnded
             if self._still:
                 self.refuse_while_still()
-            match.receive(member.session_id, seq, name, args, clock.now(), clock.wall(), quiet, crc)
+            match.accept(member.session, seq, name, args, clock.now(), clock.wall(), quiet, crc)
         except GameServerError as error:
             # Nothing was consumed, so there is no output that could carry the answer.
             payload = encode_refusal(self.channel, seq, match.version, error)

@@ -1,4 +1,5 @@
 from gameserver.cluster.receiver cimport Receiver
+from gameserver.match.player cimport Session as EngineSession
 
 cdef class Seating:
     cdef public dict actions
@@ -11,6 +12,7 @@ cdef class Seating:
 
 cdef class Member:
     cdef public Receiver receiver
+    cdef public EngineSession session
     cdef public Seating hosted
     cdef public bint remote, spectator
     cdef public double behind_since

@@ -6,9 +6,9 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 from gameserver.cluster.receiver import RemoteReceiver
+from gameserver.match import Session
 
 if TYPE_CHECKING:
-
     from gameserver.cluster.receiver import Receiver
     from gameserver.match import ActionSpec, Args
     from gameserver.protocol import Resume
@@ -92,6 +92,7 @@ class Member:
         "remote",
         "request",
         "resume",
+        "session",
         "session_id",
         "slot",
         "spectator",
@@ -114,6 +115,8 @@ class Member:
         self.receiver = receiver
         self.remote = isinstance(receiver, RemoteReceiver)
         self.request = request
+        self.session = session if isinstance(session, Session) else None
+        """The engine's own, where the match is run here: an action finds it without a look-up."""
         self.session_id = session.id
         self.viewer = session.viewer
         self.slot = session.slot

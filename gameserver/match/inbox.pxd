@@ -7,10 +7,11 @@ cdef class MatchInbox(MatchCore):
     cdef public dict applied, sessions, watchers
     cdef public object queue
     cdef public list acks, consumed, repeats
-    cdef public long long batch_due_us
+    cdef public long long _queued_max, _quiet_ack_every, _results_kept, batch_due_us
     cdef public bint high, journaling
-    @cython.locals(session=Session, spec=ActionSpec, item=Queued, waiting="long long", at_us="long long")
     cpdef object receive(self, session_id, long long seq, name, args, double now, double wall, bint quiet=*, crc=*)
+    @cython.locals(spec=ActionSpec, item=Queued, waiting="long long", at_us="long long")
+    cpdef object accept(self, Session session, long long seq, name, args, double now, double wall, bint quiet, crc)
     @cython.locals(session=Session, player=Player, spec=ActionSpec, seq="long long", version="long long", error=bint)
     cpdef object apply(self, Queued item)
     cpdef object finish(self)

@@ -42,11 +42,26 @@ class MatchInbox(MatchCore):
     """Numbering, the queue, and applying what is in it."""
 
     __slots__ = (
-        "acks", "applied", "batch_due_us", "consumed", "high", "journaling", "queue", "repeats", "sessions", "watchers",
+        "_queued_max",
+        "_quiet_ack_every",
+        "_results_kept",
+        "acks",
+        "applied",
+        "batch_due_us",
+        "consumed",
+        "high",
+        "journaling",
+        "queue",
+        "repeats",
+        "sessions",
+        "watchers",
     )  # fmt: skip
 
     def __init__(self, spec: GameSpec, match_id: str, epoch: int, seed: int, limits: MatchLimits) -> None:
         super().__init__(spec, match_id, epoch, seed, limits)
+        self._results_kept = limits.results_kept
+        self._queued_max = limits.queued_actions_max
+        self._quiet_ack_every = limits.quiet_ack_every
         self.sessions: dict[str, Session] = {}
         """The sessions of the players."""
         self.watchers: dict[str, Session] = {}
@@ -73,6 +88,21 @@ class MatchInbox(MatchCore):
         quiet: bool = False,
         crc: int | None = None,
     ) -> None:
+        """Take one action of the session of this id in: see `accept`."""
+        session = self.sessions.get(session_id) or self.watchers.get(session_id)
+        self.accept(session, seq, name, args, now, wall, quiet, crc)
+
+    def accept(
+        self,
+        session: Session | None,
+        seq: int,
+        name: str | int,
+        args: Args,
+        now: float,
+        wall: float,
+        quiet: bool,
+        crc: int | None,
+    ) -> None:
         """Take one action in. Its outcome comes as an `Ack` in some output.
 
         `crc` is that of the encoded arguments, if they came so: what is sent again has to be the same.
@@ -81,11 +111,10 @@ class MatchInbox(MatchCore):
         now and then and for errors. What does not consume the seq is raised instead: NotJoined, PermissionDenied,
         MatchEnded, SeqGap, SeqReused, SeqTooOld, LimitReached.
         """
-        session = self.sessions.get(session_id)
-        if session is None or session.player is None:
-            if session_id in self.watchers:
-                raise PermissionDenied("Spectators watch: they have no actions.")
+        if session is None or session.left:
             raise NotJoined("This session is not in the match (any more).")
+        if session.player is None:
+            raise PermissionDenied("Spectators watch: they have no actions.")
         spec = self.spec.by_key.get(name)
         if crc is None:
             crc = _args_crc(args)
@@ -96,7 +125,7 @@ class MatchInbox(MatchCore):
         if self.ended is not None:
             raise MatchEnded(f"The match has ended: {self.ended}.")
         waiting = session.received - session.applied
-        if waiting >= self.limits.queued_actions_max:
+        if waiting >= self._queued_max:
             raise LimitReached(f"{waiting} actions wait already: send the same seq again a little later.")
         session.received = seq
         at_us = self.enter(now, wall)
@@ -115,9 +144,9 @@ class MatchInbox(MatchCore):
         """A seq that was seen before gets its outcome again, or will get it in its turn."""
         if seq > session.received:
             raise SeqGap(f"Got seq {seq} where {session.received + 1} is next: send that one first.")
-        kept = session.outcome(seq, self.limits.results_kept)
+        kept = session.outcome(seq, self._results_kept)
         if kept is None and seq <= session.applied:
-            raise SeqTooOld(f"The result of seq {seq} is no longer kept; the last {self.limits.results_kept} are.")
+            raise SeqTooOld(f"The result of seq {seq} is no longer kept; the last {self._results_kept} are.")
         waiting = None if kept is not None else next(item for item in self._queued(session) if item.seq == seq)
         if crc != (waiting.crc if waiting is not None else kept[0] if kept is not None else 0):
             raise SeqReused(f"Seq {seq} was used for another action: every new action takes a new seq.")
@@ -163,14 +192,14 @@ class MatchInbox(MatchCore):
             self.failed(spec.name if spec is not None else "?", failure)
             error, result = True, _error_result(GameCodeError())
         version, player = self.version + 1, session.player
-        session.settle(seq, crc, version, error, result, self.limits.results_kept)
+        session.settle(seq, crc, version, error, result, self._results_kept)
         if player is not None:
             self.applied[player.slot] = seq
         if self.journaling:
             if spec is not None and spec.interval_us:
                 rate = [spec.name, session.rates.get(spec.name, 0)]
             self.consumed.append((session.id, seq, crc, error, result, rate))
-        if not item.quiet or error or seq % self.limits.quiet_ack_every == 0:
+        if not item.quiet or error or seq % self._quiet_ack_every == 0:
             self.acks.append(Ack(session.id, seq, version, error, result))
         if self.ending is not None:
             self.finish()

@@ -10,6 +10,7 @@ cdef class Player:
 
 cdef class Session:
     cdef public long long applied, received
+    cdef public bint left
     cdef public Player player
     cdef public dict _outcomes, rates
     cdef public object id, user, replaced

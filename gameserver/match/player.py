@@ -77,7 +77,7 @@ class Session:
     """One user's presence in the match: the numbering of their actions and the outcomes that can still be asked for."""
 
     __slots__ = (
-        "_outcomes", "_successes", "applied", "id", "player", "rates", "received", "replaced", "user",
+        "_outcomes", "_successes", "applied", "id", "left", "player", "rates", "received", "replaced", "user",
     )  # fmt: skip
 
     def __init__(self, id: str, user: str, player: Player | None) -> None:
@@ -97,6 +97,8 @@ class Session:
         """Action → when its bucket is full again, in match time; part of snapshots like all else here."""
         self.replaced: str | None = None
         """The session whose seat this one took over."""
+        self.left = False
+        """It is not in the match any more, and never comes back: it left, or another one has its seat."""
 
     @property
     def slot(self) -> int:

@@ -66,7 +66,9 @@ class MatchSeats(MatchInbox):
 
     def leave(self, session_id: str, reason: str, now: float, wall: float) -> bool:
         """Give the seat up. What the session has queued is applied first. False: there is no such session."""
-        if self.watchers.pop(session_id, None) is not None:
+        watcher = self.watchers.pop(session_id, None)
+        if watcher is not None:
+            watcher.left = True
             self.clock_us = self.enter(now, wall)
             self._note_empty()
             self._changed()
@@ -162,6 +164,7 @@ class MatchSeats(MatchInbox):
         session.rates = old.rates
         session.replaced = old.id
         del self.sessions[old.id]
+        old.left = True
         self.sessions[session_id] = self.session_of[old.user] = session
         self.held.pop(old.id, None)
         self.applied.pop(player.slot, None)
@@ -179,6 +182,7 @@ class MatchSeats(MatchInbox):
 
     def _remove(self, session: Session, player: Player) -> None:
         del self.sessions[session.id], self.session_of[player.id], self.players[player.id]
+        session.left = True
         self.held.pop(session.id, None)
         self.applied.pop(player.slot, None)
         for grid in self.grids.values():

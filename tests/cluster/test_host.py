@@ -179,7 +179,7 @@ async def test_too_long_behind_is_aborted() -> None:
     await host.stop(1)
 
 
-@pytest.mark.parametrize("where", ["wake", "take_output", "receive"])
+@pytest.mark.parametrize("where", ["wake", "take_output", "accept"])
 async def test_a_failing_match_is_taken_off_and_the_others_go_on(where: str, monkeypatch: Any) -> None:
     """Faults of our own code around one match: it is given up after a few, with its clients told; no other notices."""
     broken: set[str] = set()

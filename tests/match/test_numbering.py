@@ -255,6 +255,24 @@ def test_each_queued_action_is_settled_once_when_one_of_them_ends_the_match():
     assert lines(harness) == [["ann", "finish", 0]]
 
 
+@pytest.mark.parametrize("how", ["leaves", "watcher leaves", "is replaced", "times out"])
+def test_a_session_that_is_over_takes_no_actions(how):
+    """Connections hold the session itself: it has to know that it is not in the match any more."""
+    harness = Harness(Log)
+    session = harness.join("ann", spectate=how == "watcher leaves")
+    if how == "is replaced":
+        harness.join("ann")
+    elif how == "times out":
+        harness.match.disconnect(session.id, harness.now, WALL)
+        harness.advance(Log.seat_hold_seconds + 1)
+    else:
+        harness.match.leave(session.id, "left", harness.now, WALL)
+    with pytest.raises(NotJoined):
+        harness.match.accept(session, 1, "write", [1], harness.now, WALL, False, None)
+    harness.advance(1)
+    assert lines(harness) == []
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 2**32 - 1), st.sampled_from([1, 2**31 - 1, 2**31, 2**40]), st.booleans(),
                        st.sampled_from([None, 0, "done", ["code", "text", False]])), max_size=20),

@@ -1,4 +1,5 @@
 cimport cython
+from gameserver.match.output cimport MatchOutput as Output
 
 cdef class Segments:
     cdef public bint for_everyone
@@ -22,11 +23,11 @@ cdef class Gated:
     cdef public dict acks, private
     cpdef bint has_events(self) except -1
 
-cpdef Segments build_segments(long long channel, output)
+cpdef Segments build_segments(long long channel, Output output)
 
 @cython.locals(directed=dict, directed_low=dict)
-cpdef object _sort(Segments segments, output)
+cpdef object _sort(Segments segments, Output output)
 
-cpdef Gated build_gated(long long channel, output)
+cpdef Gated build_gated(long long channel, Output output)
 
-cpdef object add_acks(Gated gated, long long channel, output)
+cpdef object add_acks(Gated gated, long long channel, Output output)

@@ -1,9 +1,11 @@
 cimport cython
 from gameserver.match.journal cimport Recorder
 from gameserver.match.outbox cimport Outbox
+from gameserver.match.output cimport MatchOutput
 from gameserver.match.player cimport Queued
 from gameserver.match.seats cimport MatchSeats
 from gameserver.match.timers cimport Timers
+from gameserver.state.tree cimport Tree as StateTree
 
 cdef extern from "math.h":
     long long round "llrint" (double)
@@ -26,3 +28,7 @@ cdef class Match(MatchSeats):
     @cython.locals(timers=Timers, item=Queued, fired="long long", timer_us="long long")
     cpdef object _run_until(self, long long at_us)
     cpdef object _tick(self, double dt)
+    @cython.locals(outbox=Outbox)
+    cpdef bint _fresh(self) except -1
+    @cython.locals(tree=StateTree, outbox=Outbox, output=MatchOutput, version="long long", effects=list, events=list, gated_events=list)
+    cpdef object take_output(self)

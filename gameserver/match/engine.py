@@ -16,12 +16,13 @@ from gameserver.errors import ActionRefused, GameCodeError, RequestInvalid, Stat
 from gameserver.match.checks import GameSpec, compile_game
 from gameserver.match.game import Game
 from gameserver.match.journal import Recorder
+from gameserver.match.output import MatchOutput
 from gameserver.match.plain import plain
 from gameserver.match.player import Session
 from gameserver.match.seats import MatchSeats
 from gameserver.match.snapshot import dump_match, load_match
 from gameserver.match.timers import NEVER
-from gameserver.match.values import MatchLimits, MatchOutput, Priority
+from gameserver.match.values import MatchLimits, Priority
 from gameserver.state import EMPTY_OPS, Patch, Tree
 
 if TYPE_CHECKING:
@@ -277,42 +278,41 @@ class Match(MatchSeats):
     @property
     def pending(self) -> bool:
         """Whether `take_output` has something to give."""
-        return bool(self._fresh or self.repeats)
+        return self._fresh() or bool(self.repeats)
 
-    @property
     def _fresh(self) -> bool:
         outbox = self.outbox
-        return bool(self.tree.dirty or self.touched or self.applied or self.acks or outbox.events or outbox.effects)
+        return bool(self.tree.log or self.touched or self.applied or self.acks or outbox.events or outbox.effects)
 
     def take_output(self) -> MatchOutput | None:
         """Flush: one new version with everything that happened since the last one. None when nothing did."""
         self.urgent = False
-        if not self._fresh:
+        if not self._fresh():
             return self._take_repeats()
-        self.version += 1
+        self.version = version = self.version + 1
         tree, outbox = self.tree, self.outbox
-        if tree.dirty:
+        if self._states and tree.log:
             self._states.clear()
-        patch = tree.flush(journal=self.journaling)
-        events, gated_events = outbox.take_events(tree.receivers)
-        effects = outbox.take_effects()
+        patch = tree.flush(self.journaling)
+        events: list[EventBatch] = []
+        gated_events: list[EventBatch] = []
+        effects: list[Effect] = []
+        if outbox.events:
+            events, gated_events = outbox.take_events(tree.receivers)
+        if outbox.effects:
+            effects = outbox.take_effects()
+        applied = [*chain.from_iterable(self.applied.items())] if self.applied else []
+        acks = self.repeats + self.acks if self.repeats else self.acks
         output = MatchOutput(
-            version=self.version,
-            epoch=self.epoch,
-            time_ms=self.clock_us // 1000,
-            patch=patch,
-            applied=[*chain.from_iterable(self.applied.items())] if self.applied else [],
-            events=events,
-            gated_events=gated_events,
-            acks=self.repeats + self.acks if self.repeats else self.acks,
-            effects=effects,
-            ended=None if self._end_reported else self.ended,
-            high=self.high or bool(gated_events or (effects and any(e.priority is Priority.HIGH for e in effects))),
+            version, self.epoch, self.clock_us // 1000, patch, applied, events, gated_events, acks, effects
         )
+        output.high = self.high or bool(gated_events) or _has_high(effects)
+        if not self._end_reported:
+            output.ended = self.ended
         for batch in gated_events:
-            self.keep_high_events(self.version, batch)
+            self.keep_high_events(version, batch)
         for effect in effects:
-            self.unsettled[self.version, effect.index] = effect
+            self.unsettled[version, effect.index] = effect
         if self._recorder is not None:
             output.journal = self._recorder.record(output)
         self._end_reported = self.ended is not None
@@ -332,15 +332,10 @@ class Match(MatchSeats):
         if not self.repeats:
             return None
         repeats, self.repeats = self.repeats, []
-        return MatchOutput(
-            version=self.version,
-            epoch=self.epoch,
-            time_ms=self.clock_us // 1000,
-            patch=Patch(EMPTY_OPS, []),
-            acks=repeats,
-            high=True,
-            committed=False,
-        )
+        patch = Patch(EMPTY_OPS, [])
+        output = MatchOutput(self.version, self.epoch, self.clock_us // 1000, patch, [], [], [], repeats, [])
+        output.high, output.committed = True, False
+        return output
 
     # --- looking in ---------------------------------------------------------------------------------------------------
     def full_state(self, viewer: str) -> bytes:
@@ -384,6 +379,10 @@ class Match(MatchSeats):
             "time_seconds": self.clock_us / 1_000_000,
             "ended": self.ended,
         }
+
+
+def _has_high(effects: list[Effect]) -> bool:
+    return any(effect.priority is Priority.HIGH for effect in effects)
 
 
 def _new_game(game_class: type[Game]) -> Game:

@@ -1,11 +1,12 @@
 cimport cython
+from gameserver.match.output cimport MatchOutput
 from gameserver.match.seats cimport MatchSeats
 
 cdef class Recorder:
     cdef public MatchSeats _match
     cdef public tuple _misc
     @cython.locals(match=MatchSeats, consumed=list)
-    cpdef bytes record(self, output)
+    cpdef bytes record(self, MatchOutput output)
     @cython.locals(match=MatchSeats, misc=tuple)
     cpdef object _changes(self)
 

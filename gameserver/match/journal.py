@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gameserver.match.engine import Match
+    from gameserver.match.output import MatchOutput
     from gameserver.match.seats import MatchSeats
-    from gameserver.match.values import MatchOutput
 
 _encode = msgspec.msgpack.Encoder().encode
 TREE_OPS: Final = 6

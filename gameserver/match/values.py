@@ -11,8 +11,6 @@ from typing import Any
 
 import msgspec
 
-from gameserver.state import Patch
-
 
 class Priority(IntEnum):
     """How urgent an action, an event or a record is."""
@@ -92,25 +90,3 @@ class Effect(msgspec.Struct):
     payload: dict[str, Any]
     priority: Priority
     index: int
-
-
-class MatchOutput(msgspec.Struct):
-    """One flush. `patch` and `events` may leave at once, the rest waits for the gate, never before its patch."""
-
-    version: int
-    epoch: int
-    time_ms: int
-    patch: Patch
-    applied: list[int] = []
-    """Flat pairs: player slot, the last seq applied for it. For prediction; not an acknowledgement."""
-    events: list[EventBatch] = []
-    gated_events: list[EventBatch] = []
-    acks: list[Ack] = []
-    effects: list[Effect] = []
-    ended: str | None = None
-    high: bool = False
-    """Something in it is HIGH, or somebody has a new seat: journal it at once."""
-    committed: bool = True
-    """False: nothing new happened; it only repeats stored acknowledgements and carries the version that was current."""
-    journal: bytes | None = None
-    """The record of this flush (see `gameserver.match.journal`), if the match is journaled."""

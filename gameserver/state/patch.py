@@ -56,7 +56,7 @@ class Patch(msgspec.Struct, frozen=True):
 EMPTY_PATCH: Final = Patch()
 
 
-def encode_patch(tree: Tree, *, journal: bool) -> Patch:
+def encode_patch(tree: Tree, journal: bool) -> Patch:
     """The patch for everything in the tree's log."""
     return PatchEncoder(tree).encode(journal)
 

@@ -173,7 +173,7 @@ class Tree:
         """Did anything happen since the last flush?"""
         return bool(self.log)
 
-    def flush(self, *, journal: bool = False) -> patch.Patch:
+    def flush(self, journal: bool = False) -> patch.Patch:
         """What changed since the last flush, encoded once per audience. Never call it inside a transaction.
 
         With `journal` the patch also has the exact change, for `load` to repeat.
@@ -183,7 +183,7 @@ class Tree:
         if self.relink:
             self._settle()
         try:
-            made = patch.encode_patch(self, journal=journal)
+            made = patch.encode_patch(self, journal)
         except BaseException:
             self._unflush()
             raise

@@ -13,7 +13,7 @@ def sent(version: int, *, private: str | None = None, size: int = 10) -> Segment
     ops = b"\xc4" + bytes([size]) + bytes(size)
     parts = [Part(frozenset([private]), b"\x91\x01")] if private else []
     batch = EventBatch(None, [["low", version]], Priority.LOW)
-    return build_segments(1, MatchOutput(version, 1, 0, Patch(ops, parts), events=[batch]))
+    return build_segments(1, MatchOutput(version, 1, 0, Patch(ops, parts), [], [batch], [], [], []))
 
 
 def kept(limits: RecentLimits, versions: range, start: int = 0) -> RecentFrames:

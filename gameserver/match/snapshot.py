@@ -43,10 +43,7 @@ def dump_match(match: Match, time_us: int) -> dict[str, Any]:
         "grids": [grid.dump() for _name, grid in sorted(match.grids.items())],
         "timers": match.timers.dump(),
         "timer_next_id": match.timers.next_id,
-        "players": [
-            [p.id, p.name, p.slot, p.role, p.connected, p.joined_at, _dump_session(match, match.session_of[p.id])]
-            for p in match.players.values()
-        ],
+        "players": [_dump_player(match, player) for player in match.players.values()],
         "held": [[session_id, due_us] for session_id, due_us in match.held.items()],
         "watchers": [[session.id, session.user] for session in match.watchers.values()],
         "queue": [_dump_queued(item) for item in match.queue if not item.done],
@@ -60,9 +57,11 @@ def dump_match(match: Match, time_us: int) -> dict[str, Any]:
     }
 
 
-def _dump_session(match: Match, session: Session) -> list[Any]:
+def _dump_player(match: Match, player: Player) -> list[Any]:
+    session = match.session_of[player.id]
     outcomes = session.dump_outcomes(match.limits.results_kept)
-    return [session.id, session.received, session.applied, outcomes, dict(session.rates)]
+    seat = [session.id, session.received, session.applied, outcomes, dict(session.rates)]
+    return [player.id, player.name, player.slot, player.role, player.connected, player.joined_at, seat]
 
 
 def _dump_queued(item: Queued) -> list[Any]:

@@ -6,7 +6,7 @@ Nodes: `[id, class, audience, owner, values]` where class is an index into `clas
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from gameserver.errors import StateError
 from gameserver.state import links
@@ -34,18 +34,22 @@ def dump(tree: Tree) -> dict[str, Any]:
 def dump_node(tree: Tree, node: Node, known_id: int = 0) -> list[Any]:
     """A node and all below it; for nodes with ids up to `known_id` just `[id]`."""
 
-    def plain(value: Any) -> Any:
-        if not isinstance(value, Node):
-            return value
-        return [value._id] if value._id <= known_id else dump_node(tree, value, known_id)
-
     if isinstance(node, Map):
-        return [node._id, "map", node._audience, None, [plain(v) for pair in node.items() for v in pair]]
+        pairs: list[Any] = []
+        for key, value in node.items():
+            pairs += (key, _plain(tree, value, known_id))
+        return [node._id, "map", node._audience, None, pairs]
     if isinstance(node, List):
-        return [node._id, "list", node._audience, None, [plain(v) for v in node._items]]
-    entity = cast(Entity, node)
-    values = [plain(getattr(entity, name)) for name in entity._fields]
+        return [node._id, "list", node._audience, None, [_plain(tree, value, known_id) for value in node._items]]
+    entity: Any = node
+    values = [_plain(tree, value, known_id) for value in entity._now]
     return [entity._id, tree.classes.index(type(entity)), entity._audience, entity._owner, values]
+
+
+def _plain(tree: Tree, value: Any, known_id: int) -> Any:
+    if not isinstance(value, Node):
+        return value
+    return [value._id] if value._id <= known_id else dump_node(tree, value, known_id)
 
 
 def load(tree: Tree, dumped: dict[str, Any], journal: Iterable[list[Any]]) -> None:
@@ -80,6 +84,8 @@ def _subclasses(cls: type[Entity]) -> list[type[Entity]]:
 
 
 class _Loader:
+    __slots__ = ("classes", "ids", "kinds", "nodes", "tree")
+
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.classes: list[tuple[type[Entity] | None, str, list[str]]] = []  # class, its name and fields at the time
@@ -138,7 +144,9 @@ class _Loader:
     def apply(self, op: list[Any]) -> None:
         """Repeats one operation of the journal (see `gameserver.state.journal`)."""
         what = op[0]
-        if what == "class":
+        if isinstance(what, int):
+            self.change(self.nodes[what], op)
+        elif what == "class":
             self.add_class(op[1], op[2])
         elif what == "next":
             self.tree.next_id = op[1]
@@ -150,9 +158,12 @@ class _Loader:
             if isinstance(node, Entity):
                 put(node, "_owner", op[3])
         else:
-            self.change(self.nodes[what], op)
+            raise StateError(f"the journal has an operation {what!r}, which is not known here")
 
     def change(self, node: Any, op: list[Any]) -> None:
+        if isinstance(node, Entity):
+            self.change_entity(node, op)
+            return
         length = len(op)
         if not length % 2:
             length -= 1
@@ -162,13 +173,17 @@ class _Loader:
                 else:
                     node[taken[0] : taken[0] + taken[1]] = [self.value(v) for v in taken[2:]]
         for i in range(1, length, 2):
-            value = self.value(op[i + 1])
-            if not isinstance(node, Entity):
-                node[op[i]] = value
-                continue
-            name = self.classes[self.kinds[op[0]]][2][op[i]]
-            if name in node._fields:
-                setattr(node, name, value)
+            node[op[i]] = self.value(op[i + 1])
+
+    def change_entity(self, entity: Entity, op: list[Any]) -> None:
+        """Most of a journal: values by the numbers that their fields had in the class that wrote it."""
+        names = self.classes[self.kinds[op[0]]][2]
+        fields = entity._fields
+        for i in range(1, len(op), 2):
+            value = self.value(op[i + 1])  # also of a field that is gone: what is in it may be put elsewhere
+            name = names[op[i]]
+            if name in fields:
+                setattr(entity, name, value)
 
     def enter(self, root: Entity, root_id: int) -> None:
         """Takes all loaded nodes in under their old ids; what only the new class has gets new ones."""

@@ -12,19 +12,21 @@ import zlib
 from typing import Any
 
 import msgpack
+import msgspec
 
 from gameserver.errors import SnapshotCorrupt, SnapshotTooNew, StateError
 
 MAGIC = b"GSS"
 FORMAT_VERSION = 1
 _HEADER = struct.Struct(">3sBII")
+_encode = msgspec.msgpack.Encoder().encode
 
 
 def encode_snapshot(snapshot: dict[str, Any]) -> bytes:
     """The snapshot as bytes; raises `StateError` if it holds what cannot be stored."""
     try:
-        body: bytes = msgpack.packb(snapshot, use_bin_type=True)
-    except (TypeError, ValueError, OverflowError) as error:
+        body = _encode(snapshot)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise StateError(f"The snapshot cannot be stored: {error}") from None
     return _HEADER.pack(MAGIC, FORMAT_VERSION, len(body), zlib.crc32(body)) + body
 

@@ -1,5 +1,6 @@
 cimport cython
 from gameserver.storage.appends cimport Append
 
-@cython.locals(payload=bytes, place=bytes)
 cpdef bytes encode_entry(Append append)
+@cython.locals(payload=bytes, place=bytes)
+cpdef bytes entry_header(Append append)

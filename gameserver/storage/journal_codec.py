@@ -22,28 +22,33 @@ MAGIC = b"GSJ"
 FORMAT_VERSION = 1
 _PLACE = struct.Struct(">3sBIQQQI")
 _CHECKSUM = struct.Struct(">I")
-_HEADER_BYTES = _PLACE.size + _CHECKSUM.size
+HEADER_BYTES = _PLACE.size + _CHECKSUM.size
 
 
 def encode_entry(append: Append) -> bytes:
     """The entry with its header."""
+    return entry_header(append) + append.payload
+
+
+def entry_header(append: Append) -> bytes:
+    """What stands before the payload: of `HEADER_BYTES`."""
     payload = append.payload
     place = _PLACE.pack(
         MAGIC, FORMAT_VERSION, append.state_version, append.token.epoch, append.base, append.version, len(payload)
     )
-    return b"".join((place, _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(place))), payload))
+    return place + _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(place)))
 
 
 def decode_entry(data: bytes) -> JournalEntry:
     """What was encoded; raises `JournalCorrupt`, or `SnapshotTooNew` for a format that this server does not know."""
-    if len(data) < _HEADER_BYTES:
+    if len(data) < HEADER_BYTES:
         raise JournalCorrupt(f"A journal entry is cut short: {len(data)} bytes.")
     magic, format_version, state_version, epoch, base, version, length = _PLACE.unpack_from(data)
     if magic != MAGIC:
         raise JournalCorrupt("A journal entry does not begin like one.")
     if format_version > FORMAT_VERSION:
         raise SnapshotTooNew(f"A journal entry has format {format_version}, this server reads up to {FORMAT_VERSION}.")
-    payload = data[_HEADER_BYTES:]
+    payload = data[HEADER_BYTES:]
     if len(payload) != length:
         raise JournalCorrupt(f"A journal entry has {len(payload)} bytes where {length} were written.")
     (checksum,) = _CHECKSUM.unpack_from(data, _PLACE.size)

@@ -1,16 +1,18 @@
 cimport cython
 from gameserver.storage.appends cimport Append
-from gameserver.storage.journal_codec cimport encode_entry
+from gameserver.storage.journal_codec cimport entry_header
 
 cdef class Place:
     cdef object token
-    cdef bytes epoch, journal_key, node, store, token_key
+    cdef bytes fence, keys
 
 cdef class AppendCalls:
-    cdef bytes _flag, _sha
+    cdef bytes _command, _flag
     cdef dict _places
     cdef object _prefix
-    @cython.locals(entry=Append, place=Place, keys=list, args=list)
+    @cython.locals(entry=Append, place=Place, keys=list, args=list, count=Py_ssize_t, base=bytes, version=bytes, size=Py_ssize_t)
     cpdef bytes packed(self, list entries)
     @cython.locals(place=Place)
     cpdef Place _place(self, token)
+
+cpdef bytes _word(bytes word)

@@ -1,60 +1,69 @@
-"""The call of `append.lua` for any number of entries. What is the same for all entries of a match is made once."""
+"""The call of `append.lua` for any number of entries, as it goes over the wire.
+
+It is written here and not by hiredis: what is the same for all entries of a match is made once, and a payload is copied
+once, into the call.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import hiredis
-
-from gameserver.storage.journal_codec import encode_entry
+from gameserver.storage.journal_codec import HEADER_BYTES, entry_header
 from gameserver.storage.redis_calls import script_sha
 from gameserver.storage.shards import shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from gameserver.storage.appends import Append
     from gameserver.storage.journal_ports import Token
 
 PLACES_MAX = 10_000
+KEYS_PER_ENTRY, ARGS_PER_ENTRY = 2, 7
+_END = b"\r\n"
 
 
 class Place:
-    """Where the entries go that are written under one token, and what proves the right to do so, as bytes."""
+    """What an entry's keys and first arguments are under one token: where it goes, what proves the right to do so."""
 
-    __slots__ = ("epoch", "journal_key", "node", "store", "token", "token_key")
+    __slots__ = ("fence", "keys", "token")
 
     def __init__(self, token: Token, prefix: str) -> None:
         stem = f"{prefix}:{{s{shard_of(token.match_id)}}}:{token.match_id}:"
         self.token = token
-        self.token_key, self.journal_key = f"{stem}token".encode(), f"{stem}journal".encode()
-        self.node, self.epoch, self.store = token.node.encode(), b"%d" % token.epoch, token.store.encode()
+        self.keys = _word(f"{stem}token".encode()) + _word(f"{stem}journal".encode())
+        self.fence = _word(token.node.encode()) + _word(b"%d" % token.epoch) + _word(token.store.encode())
 
 
 class AppendCalls:
     """Makes the calls of one journal."""
 
-    __slots__ = ("_flag", "_places", "_prefix", "_sha")
+    __slots__ = ("_command", "_flag", "_places", "_prefix")
 
     def __init__(self, prefix: str, *, replicas: bool) -> None:
         """`replicas`: the call is followed by a WAIT."""
         self._prefix = prefix
-        self._flag = b"1" if replicas else b""
-        self._sha = script_sha("append").encode()
+        self._flag = _word(b"1" if replicas else b"")
+        self._command = _word(b"EVALSHA") + _word(script_sha("append").encode())
         self._places: dict[str, Place] = {}
 
     def packed(self, entries: Sequence[Append]) -> bytes:
-        """The call for these entries, as it goes over the wire."""
-        keys: list[Any] = [b"EVALSHA", self._sha, 2 * len(entries)]
-        args: list[Any] = [self._flag]
+        """The call for these entries: its words in the Redis protocol, keys before arguments."""
+        count = len(entries)
+        words_count = 4 + (KEYS_PER_ENTRY + ARGS_PER_ENTRY) * count
+        keys = [b"*%d\r\n" % words_count, self._command, _word(b"%d" % (KEYS_PER_ENTRY * count))]
+        args = [self._flag]
         for entry in entries:
             place = self._place(entry.token)
-            keys += (place.token_key, place.journal_key)
-            args += (place.node, place.epoch, place.store, entry.base, entry.version, encode_entry(entry))
-            args.append(b"" if entry.connected is None else entry.connected)
-        packed: bytes = hiredis.pack_command((*keys, *args))
-        return packed
+            keys.append(place.keys)
+            base, version, size = b"%d" % entry.base, b"%d" % entry.version, HEADER_BYTES + len(entry.payload)
+            args.append(place.fence)
+            args.append(b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n" % (len(base), base, len(version), version, size))
+            args.append(entry_header(entry))
+            args.append(entry.payload)
+            args.append(_END)
+            args.append(_word(b"" if entry.connected is None else b"%d" % entry.connected))
+        return b"".join(keys + args)
 
     def _place(self, token: Token) -> Place:
         place = self._places.get(token.match_id)
@@ -63,3 +72,8 @@ class AppendCalls:
                 self._places.clear()
             place = self._places[token.match_id] = Place(token, self._prefix)
         return place
+
+
+def _word(word: bytes) -> bytes:
+    """One word of a command."""
+    return b"$%d\r\n%b\r\n" % (len(word), word)

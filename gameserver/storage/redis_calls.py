@@ -85,10 +85,6 @@ class RedisCalls:
             raise
         return answers
 
-    async def run_script(self, name: str, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
-        """Run one script."""
-        return (await self.run([script(name, keys, args)]))[0]
-
     async def _in_time(self, commands: Sequence[Command], atomic: bool, seconds: float) -> list[Any]:
         """One deadline over all of it: waiting for a connection, connecting, writing, each answer.
 

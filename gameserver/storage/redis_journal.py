@@ -85,10 +85,13 @@ class RedisJournal(RedisLeases):
         metrics: Metrics | None = None,
     ) -> None:
         self._metrics = metrics or Metrics()
-        super().__init__(RedisCalls(redis, deadline_seconds=deadline_seconds, metrics=self._metrics), prefix=prefix)
-        self._held = HeldCalls(
-            redis, deadline_seconds=deadline_seconds, metrics=self._metrics, scripts=("append", "save")
-        )
+        outcomes = self._metrics.snapshots_total
+        self._saved, self._refused, self._failed = map(outcomes.labels, ("saved", "refused", "failed"))
+        self._calls = RedisCalls(redis, deadline_seconds=deadline_seconds, metrics=self._metrics)
+        held = partial(HeldCalls, redis, deadline_seconds=deadline_seconds, metrics=self._metrics)
+        self._held = held(scripts=("append", "save"))
+        # What is asked every second has a link of its own: a WAIT for replicas holds up what is behind it.
+        super().__init__(held(scripts=("identity", "renew")), prefix=prefix)
         self._append_calls = AppendCalls(prefix, replicas=wait_replicas > 0)
         self._replicas, self._replicas_ms = wait_replicas, wait_replicas_ms
         self._wait_seconds = wait_replicas_ms / 1000 if wait_replicas else 0.0
@@ -99,6 +102,7 @@ class RedisJournal(RedisLeases):
     async def close(self) -> None:
         """Close its connections."""
         await self._held.close()
+        await self._asks.close()
         await self._calls.close()
 
     def key(self, match_id: str, kind: str) -> str:
@@ -108,7 +112,7 @@ class RedisJournal(RedisLeases):
     async def identity(self) -> StoreIdentity:
         """See `JournalStore.identity`."""
         keys = [f"{self._shard(0)}:store", f"{self._shard(0)}:run"]
-        run, epoch, since, now = await self._calls.run_script("identity", keys, [secrets.token_hex(8)])
+        [[run, epoch, since, now]] = await self._asks.run([script("identity", keys, [secrets.token_hex(8)])])
         return StoreIdentity(run.decode(), epoch.decode(), float(now) - float(since))
 
     # --- ownership ----------------------------------------------------------------------------------------------------
@@ -176,7 +180,10 @@ class RedisJournal(RedisLeases):
     def send(self, batch: Sequence[Append], told: Callable[[list[Outcome] | StoreUnavailable], None]) -> None:
         """See `JournalStore.send`."""
         calls = self._grouped(batch)
-        commands = [self._append_calls.packed([batch[index] for index in call]) for call in calls]
+        if len(calls) == 1:
+            commands = [self._append_calls.packed(list(batch))]
+        else:
+            commands = [self._append_calls.packed([batch[index] for index in call]) for call in calls]
         if self._replicas:
             commands.append(packed([self._wait()]))
         self._held.send(
@@ -213,9 +220,9 @@ class RedisJournal(RedisLeases):
             calls = self._held if len(payload) <= HELD_BYTES_MAX else self._calls
             outcome = _OUTCOMES[(await self._run_writes([script("save", keys, args)], calls))[0]]
         except StoreUnavailable:
-            self._metrics.snapshots_total.labels("failed").inc()
+            self._failed.inc()
             raise
-        self._metrics.snapshots_total.labels("saved" if outcome is Outcome.DONE else "refused").inc()
+        (self._saved if outcome is Outcome.DONE else self._refused).inc()
         self._metrics.snapshot_seconds.observe(time.perf_counter() - started)
         self._metrics.snapshot_bytes.observe(len(payload))
         return outcome
@@ -287,7 +294,7 @@ class RedisJournal(RedisLeases):
             ("ZRANGEBYSCORE", f"{self._shard(shard)}:due", "-inf", until_ms, "WITHSCORES", "LIMIT", 0, limit)
             for shard in range(SHARDS)
         ]
-        answers = await self._calls.run(reads)
+        answers = await self._asks.run(reads)
         found = sorted((float(score), match.decode()) for answer in answers for match, score in _pairs(answer))
         return [match_id for _, match_id in found[:limit]]
 

@@ -11,7 +11,7 @@ import time
 import msgspec
 
 from gameserver.storage.journal_ports import NodeInfo
-from gameserver.storage.redis_calls import RedisCalls, script
+from gameserver.storage.redis_calls import HeldCalls, script
 
 GONE_MS = 3_600_000  # far beyond any lease and any difference of clocks
 
@@ -19,15 +19,15 @@ GONE_MS = 3_600_000  # far beyond any lease and any difference of clocks
 class RedisLeases:
     """`LeaseStore` over one Redis or Valkey server. Give a thread that renews one of its own, with its own client."""
 
-    def __init__(self, calls: RedisCalls, *, prefix: str = "gs") -> None:
-        self._calls = calls
+    def __init__(self, asks: HeldCalls, *, prefix: str = "gs") -> None:
+        self._asks = asks
         self._prefix = prefix
 
     async def renew(self, node: NodeInfo, ttl_ms: int) -> bool:
         """See `LeaseStore.renew`."""
         now_ms = time.time_ns() // 1_000_000
         args = [repr(node.started), msgspec.msgpack.encode(node), ttl_ms]
-        answers = await self._calls.run(
+        answers = await self._asks.run(
             [
                 script("renew", [self._node_key(node.id)], args),
                 ("ZADD", self._nodes_key, now_ms, node.id),
@@ -38,16 +38,16 @@ class RedisLeases:
 
     async def nodes(self) -> list[NodeInfo]:
         """See `LeaseStore.nodes`."""
-        [ids] = await self._calls.run([("ZRANGE", self._nodes_key, 0, -1)])
+        [ids] = await self._asks.run([("ZRANGE", self._nodes_key, 0, -1)])
         if not ids:
             return []
-        found = await self._calls.run([("HGET", self._node_key(id_.decode()), "info") for id_ in ids])
+        found = await self._asks.run([("HGET", self._node_key(id_.decode()), "info") for id_ in ids])
         nodes = [msgspec.msgpack.decode(info, type=NodeInfo) for info in found if info is not None]
         return sorted(nodes, key=lambda node: node.id)
 
     async def retire(self, node_id: str) -> None:
         """See `LeaseStore.retire`."""
-        await self._calls.run([("DEL", self._node_key(node_id)), ("ZREM", self._nodes_key, node_id)])
+        await self._asks.run([("DEL", self._node_key(node_id)), ("ZREM", self._nodes_key, node_id)])
 
     @property
     def _nodes_key(self) -> str:

@@ -221,6 +221,17 @@ async def test_nobody_waits_for_a_match_to_be_saved(desk: Desk) -> None:
     assert await desk.stored("a") == [1]
 
 
+async def test_a_small_match_is_saved_each_64_kib_of_journal(desk: Desk) -> None:
+    """However small its snapshot is: what must be read back after a crash is bounded, and so is what saving costs."""
+    desk.let_through()
+    for version, kibibytes, wanted in ((1, 63, False), (2, 2, True)):
+        desk.writer.commit("a", version, bytes(kibibytes * 1024), urgent=True)
+        assert await desk.writer.settle("a", version)
+        assert desk.writer.wants_snapshot("a") is wanted
+    assert await desk.writer.save("a", 2, META, SNAPSHOT)
+    assert not desk.writer.wants_snapshot("a")
+
+
 async def test_nobody_waits_for_another_match_to_be_made(desk: Desk) -> None:
     desk.writer.create(Journaled("e"), "n1", META, SNAPSHOT)
     assert await desk.way.under_way() == 1

@@ -206,6 +206,7 @@ async def test_prefixes_keep_servers_apart(journal: RedisJournal, redis: Any) ->
     await created(other)
     await journal.renew(NodeInfo("n1", "a"), 1000)
     assert await other.nodes() == []
+    await other.close()
 
 
 async def test_a_full_store_is_unavailable_and_loses_nothing(journal: RedisJournal, redis: Any) -> None:

@@ -60,6 +60,7 @@ async def test_many_at_once(redis: Redis) -> None:
     await store.write("a", [Present(f"user-{number}") for number in range(3000)], [], 60)
     count, users = await store.online(limit=5000)
     assert (count, len(users)) == (3000, 1000)
+    assert [await store.matches_of(f"user-{number}") for number in range(0, 3000, 50)] == [[]] * 60
 
 
 async def test_a_short_lived_node_does_not_shorten_the_others(redis: Redis) -> None:

@@ -1,0 +1,6 @@
+cimport cython
+from gameserver.match.player cimport Player, Queued, Session
+
+@cython.locals(session=Session)
+cpdef list _dump_player(match, Player player)
+cpdef list _dump_queued(Queued item)

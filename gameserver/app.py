@@ -180,8 +180,8 @@ class Application:
             more_routes=(*admin.routes(), *PresenceRoutes(presence).routes()),
         )
         seconds = settings.server.presence_seconds
-        present = self.web.connections.present
-        self._presence = Presence(presence, self.name, present, LoopClock(), ttl_seconds=seconds)
+        moved = self.web.connections.take_moved
+        self._presence = Presence(presence, self.name, moved, LoopClock(), ttl_seconds=seconds)
         self._presence.start()
         with listening(settings):
             await self.web.start()

@@ -1,7 +1,7 @@
 """Presence: this node tells the store who is connected to it, and in which matches.
 
-What changed is written within seconds, in one batch; everything is written again before it would expire. A node that
-dies is forgotten with what it wrote.
+What changed is written within seconds, in one batch; that the rest is still so is said before it would expire. A node
+that dies is forgotten with what it wrote.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gameserver.errors import GameServerError
 from gameserver.storage import Present
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Set
+    from collections.abc import Callable, Iterable, Mapping, Set
 
     from gameserver.cluster.ports import Clock
     from gameserver.storage import PresenceStore
@@ -23,17 +23,21 @@ if TYPE_CHECKING:
 log = structlog.get_logger("gameserver.cluster")
 
 CHANGES_SECONDS = 2.0
-REFRESHES = 3  # within the time that an entry lasts
+REFRESHES = 3  # within the time that what was written lasts
 
 
 class Presence:
-    """Keeps the store up to date. `look` answers who is here: user → matches."""
+    """Keeps the store up to date.
+
+    `changes` answers whose presence may have changed since it was asked last: user → matches, None for one who is not
+    connected any more.
+    """
 
     def __init__(
         self,
         store: PresenceStore,
         node: str,
-        look: Callable[[], Mapping[str, Set[str]]],
+        changes: Callable[[], Mapping[str, Set[str] | None]],
         clock: Clock,
         *,
         ttl_seconds: float = 60.0,
@@ -41,11 +45,14 @@ class Presence:
     ) -> None:
         self._store = store
         self._node = node
-        self._look = look
+        self._changes = changes
         self._clock = clock
         self._ttl_seconds = ttl_seconds
         self._changes_seconds = min(changes_seconds, ttl_seconds / REFRESHES)
-        self._written: set[Present] = set()
+        self._here: dict[str, tuple[str, ...]] = {}
+        """Who is here, by user: the matches. As it was told, if the store answered."""
+        self._told = False
+        """The store has all of this, as far as is known."""
         self._refreshed_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
         self._failing = False
@@ -63,7 +70,7 @@ class Presence:
         self._task = None
         try:
             async with asyncio.timeout(0.5):
-                await self._store.write(self._node, (), self._written, self._ttl_seconds)
+                await self._store.tell_all(self._node, (), self._ttl_seconds)
         except (GameServerError, TimeoutError) as error:
             log.debug("presence_left", error=str(error))
 
@@ -73,7 +80,6 @@ class Presence:
                 await self.tell()
                 self._failing = False
             except GameServerError as error:
-                self._refreshed_at = float("-inf")  # nobody knows what the store has now
                 if not self._failing:
                     self._failing = True
                     log.warning("presence_not_written", error=error.message, retry="until the store answers")
@@ -82,15 +88,36 @@ class Presence:
             await asyncio.sleep(self._changes_seconds)
 
     async def tell(self) -> None:
-        """Write what is new, or everything if it is time for that."""
-        now = {Present(user, match_id) for user, match_ids in self._look().items() for match_id in ("", *match_ids)}
+        """Write what is new, or that all is as it was if it is time for that."""
+        here, gone = self._take_changes()
         at = self._clock.now()
-        everything = at - self._refreshed_at >= self._ttl_seconds / REFRESHES
-        here = now if everything else now - self._written
-        gone = self._written - now
-        if here or gone:
-            self._written |= here  # also if the outcome is unknown: it is taken back when it ends
-            await self._store.write(self._node, here, gone, self._ttl_seconds)
-        self._written = now
-        if everything:
-            self._refreshed_at = at
+        is_time = at - self._refreshed_at >= self._ttl_seconds / REFRESHES
+        told, self._told = self._told, False  # nobody knows what the store has until it answers
+        if told and (here or gone or is_time):
+            told = await self._store.tell(self._node, here, gone, self._ttl_seconds)
+        elif told:
+            at = self._refreshed_at
+        if not told:
+            await self._store.tell_all(self._node, _entries(self._here), self._ttl_seconds)
+        self._told, self._refreshed_at = True, at
+
+    def _take_changes(self) -> tuple[list[Present], list[Present]]:
+        """Bring `_here` up to date; what came, what went."""
+        came: list[Present] = []
+        went: list[Present] = []
+        for user, match_ids in self._changes().items():
+            before = set(_entries({user: self._here[user]})) if user in self._here else set()
+            if match_ids is None:
+                self._here.pop(user, None)
+                went += before
+                continue
+            self._here[user] = tuple(match_ids)
+            now = set(_entries({user: self._here[user]}))
+            came += now - before
+            went += before - now
+        return came, went
+
+
+def _entries(here: Mapping[str, Iterable[str]]) -> list[Present]:
+    """One for the user, and one for each match."""
+    return [Present(user, match_id) for user, match_ids in here.items() for match_id in ("", *match_ids)]

@@ -158,6 +158,7 @@ class Connection(Listener):
     def detached(self, channel: int) -> None:
         """The host took the channel away."""
         self._machine.close_channel(channel)
+        self._server.moved(self)
 
     def abort(self, close_code: int, reason: str) -> None:
         """End it whether the peer reads or not: it gets a moment to see the code, then the transport is cut."""
@@ -333,6 +334,7 @@ class Connection(Listener):
             else:
                 member.lost()  # the seat is not this connection's to give up
             raise
+        self._server.moved(self)
 
     def _on_leave(self, message: Leave) -> None:
         self._answer(message.request, lambda: self._leave(message))
@@ -390,6 +392,7 @@ class Connection(Listener):
             self.close_code = close_code
             self._machine.close()
             self._stop_hello_timer()
+            self._server.moved(self)
             limit = self._server.limits.close_seconds if seconds is None else seconds
             self.ending = asyncio.get_running_loop().create_task(self._end(close_code, reason, limit))
         return self.ending

@@ -47,6 +47,7 @@ class Connections:
         """Messages are taken directly: see `receiving`."""
         self._operations = operations
         self._open: set[Connection] = set()
+        self._moved: set[str] = set()
         self._draining = False
         self._none_open = asyncio.Event()
         self._none_open.set()
@@ -94,21 +95,38 @@ class Connections:
         if not self._open:
             self._none_open.set()
         connection.lost()
+        self.moved(connection)
         code = connection.close_code or close_code or 1006
         self.metrics.connections_closed_total.labels(_code_label(code)).inc()
         log.debug("connection_closed", connection=connection.id, code=code)
 
     def greeted(self, connection: Connection) -> None:
         """A connection knows who it belongs to: note the player as seen, in the background."""
+        self.moved(connection)
         if connection.user is not None:
             self._operations.seen(connection.user.id, connection.user.name)
 
-    def present(self) -> dict[str, set[str]]:
-        """Who is connected here: user → the matches that they are in over these connections."""
-        found: dict[str, set[str]] = {}
+    def moved(self, connection: Connection) -> None:
+        """Who it belongs to, or which matches it carries a session of, is not what it was."""
+        if connection.user is not None:
+            self._moved.add(connection.user.id)
+
+    def take_moved(self) -> dict[str, set[str] | None]:
+        """The users who came, went or moved since the last time → the matches that they are in over these connections.
+
+        None: the user is not connected here any more.
+        """
+        if not self._moved:
+            return {}
+        moved, self._moved = self._moved, set()
+        found: dict[str, set[str] | None] = dict.fromkeys(moved)
         for connection in self._open:
-            if connection.user is not None and connection.ending is None:
-                found.setdefault(connection.user.id, set()).update(connection.match_ids())
+            user = connection.user
+            if user is not None and user.id in moved and connection.ending is None:
+                match_ids = found[user.id]
+                if match_ids is None:
+                    match_ids = found[user.id] = set()
+                match_ids.update(connection.match_ids())
         return found
 
     async def answer(self, claims: Claims, method: str, params: dict[str, Any]) -> Any:

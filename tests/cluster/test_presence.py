@@ -24,16 +24,25 @@ class Notebook:
 
     def __init__(self) -> None:
         self.time = 0.0
-        self.failing = False
+        self.failing = self.lossy = False
+        self.all: list[set[Present]] = []
+        """What was told as everything."""
         self.writes: list[tuple[set[Present], set[Present]]] = []
+        """What was told as changes."""
 
     def now(self) -> float:
         return self.time
 
-    async def write(self, node: str, here: Collection[Present], gone: Collection[Present], ttl_seconds: float) -> None:
+    async def tell_all(self, node: str, here: Collection[Present], ttl_seconds: float) -> None:
+        self.all.append(set(here))
+        if self.failing:
+            raise StoreUnavailable("away")
+
+    async def tell(self, node: str, here: Collection[Present], gone: Collection[Present], ttl_seconds: float) -> bool:
         self.writes.append((set(here), set(gone)))
         if self.failing:
             raise StoreUnavailable("away")
+        return not self.lossy
 
     async def online(self, *, match_id: str = "", limit: int = 100) -> tuple[int, list[str]]:
         raise NotImplementedError
@@ -42,40 +51,67 @@ class Notebook:
         raise NotImplementedError
 
 
-async def test_only_what_changed_is_written_until_it_is_time_for_all() -> None:
-    here: dict[str, set[str]] = {"anne": {"m1"}, "bob": set()}
+class Changes:
+    """Tells each change once."""
+
+    def __init__(self, **users: set[str]) -> None:
+        self.users: dict[str, set[str] | None] = dict(users)
+
+    def __call__(self) -> dict[str, set[str] | None]:
+        users, self.users = self.users, {}
+        return users
+
+
+async def test_only_what_changed_is_written_and_that_the_rest_is_so_in_time() -> None:
     book: Any = Notebook()
-    presence = Presence(book, "a", lambda: here, book, ttl_seconds=60)
+    changes = Changes(anne={"m1"}, bob=set())
+    presence = Presence(book, "a", changes, book, ttl_seconds=60)
     await presence.tell()
-    everything = {Present("anne"), Present("anne", "m1"), Present("bob")}
-    assert book.writes.pop() == (everything, set())
+    assert book.all.pop() == {Present("anne"), Present("anne", "m1"), Present("bob")}
     await presence.tell()
     assert book.writes == []
-    here["bob"] = {"m1"}
-    del here["anne"]
+    changes.users = {"anne": None, "bob": {"m1"}, "carl": None}
     await presence.tell()
     assert book.writes.pop() == ({Present("bob", "m1")}, {Present("anne"), Present("anne", "m1")})
-    book.time = 20.0
+    changes.users = {"bob": {"m1"}}
     await presence.tell()
-    assert book.writes.pop() == ({Present("bob"), Present("bob", "m1")}, set())
+    assert book.writes == []
+    book.time = 39.9
+    await presence.tell()
+    assert book.writes.pop() == (set(), set())
+    await presence.tell()
+    book.time = 59.8
+    await presence.tell()
+    assert (book.all, book.writes) == ([], [])
+
+
+async def test_a_store_that_has_lost_something_is_told_everything() -> None:
+    book: Any = Notebook()
+    changes = Changes(anne={"m1"})
+    presence = Presence(book, "a", changes, book, ttl_seconds=60)
+    await presence.tell()
+    book.all.clear()
+    book.lossy, changes.users = True, {"bob": set()}
+    await presence.tell()
+    assert book.all == [{Present("anne"), Present("anne", "m1"), Present("bob")}]
 
 
 async def test_what_the_store_may_have_missed_is_written_again() -> None:
-    here: dict[str, set[str]] = {"anne": set()}
     book: Any = Notebook()
-    presence = Presence(book, "a", lambda: here, book, ttl_seconds=60, changes_seconds=0.01)
+    changes = Changes(anne=set())
+    presence = Presence(book, "a", changes, book, ttl_seconds=60, changes_seconds=0.01)
     await presence.tell()
     book.failing = True
-    del here["anne"]
-    here["bob"] = set()
+    changes.users = {"anne": None, "bob": set()}
     presence.start()
-    await eventually(lambda: len(book.writes) >= 3)
+    await eventually(lambda: len(book.all) >= 3)
+    assert book.writes == [({Present("bob")}, {Present("anne")})]
     book.failing = False
-    written = len(book.writes)
-    await eventually(lambda: len(book.writes) > written)
-    assert book.writes[-1] == ({Present("bob")}, {Present("anne")})
+    written = len(book.all)
+    await eventually(lambda: len(book.all) > written)
+    assert book.all[-1] == {Present("bob")}
     await presence.stop()
-    assert book.writes[-1] == (set(), {Present("bob")})
+    assert book.all[-1] == set()
 
 
 @pytest.mark.slow

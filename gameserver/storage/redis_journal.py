@@ -192,7 +192,7 @@ class RedisJournal(RedisLeases):
 
     def _appended(
         self,
-        calls: list[list[int]],
+        calls: list[Sequence[int]],
         told: Callable[[list[Outcome] | StoreUnavailable], None],
         answer: list[Any] | StoreUnavailable,
     ) -> None:
@@ -201,6 +201,9 @@ class RedisJournal(RedisLeases):
             return
         if self._replicas and answer[-1] < self._replicas:
             told(self._too_few(answer[-1]))
+            return
+        if len(calls) == 1:
+            told([_OUTCOMES[one] for one in answer[0]])
             return
         outcomes = [Outcome.FENCED] * sum(map(len, calls))
         for call, answers in zip(calls, answer, strict=False):
@@ -299,12 +302,11 @@ class RedisJournal(RedisLeases):
         return [match_id for _, match_id in found[:limit]]
 
     # --- the way there ------------------------------------------------------------------------------------------------
-    def _grouped(self, batch: Sequence[Append]) -> list[list[int]]:
+    def _grouped(self, batch: Sequence[Append]) -> list[Sequence[int]]:
         """Which entries go in one script call; those of one match stay in order."""
         if not self._by_shard:
-            return [
-                list(range(len(batch)))[at : at + APPENDS_PER_SCRIPT] for at in range(0, len(batch), APPENDS_PER_SCRIPT)
-            ]
+            everything = range(len(batch))
+            return [everything[at : at + APPENDS_PER_SCRIPT] for at in everything[::APPENDS_PER_SCRIPT]]
         groups: dict[int, list[int]] = {}
         for index, entry in enumerate(batch):
             groups.setdefault(shard_of(entry.token.match_id), []).append(index)

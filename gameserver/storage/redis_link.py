@@ -24,8 +24,10 @@ Told = Callable[[list[Any] | Exception], None]
 _INCOMPLETE: Final = object()
 
 
-class RedisLink(asyncio.Protocol):
+class RedisLink:
     """One connection until it is lost, never opened again. Subclasses say what becomes of the answers."""
+
+    __slots__ = ("__weakref__", "_connection", "_reader", "_transport", "closed", "heard_at", "loop")
 
     def __init__(self, connection: Any) -> None:
         """Not made by itself: `open` it."""
@@ -35,7 +37,7 @@ class RedisLink(asyncio.Protocol):
         """When bytes arrived last, on the loop's clock."""
         self._connection = connection  # closes the transport when it is collected
         self._transport: asyncio.WriteTransport = self._connection._writer.transport
-        self._transport.set_protocol(self)
+        self._transport.set_protocol(self)  # its methods are enough: a class in C has no base in Python
         self._reader = hiredis.Reader(replyError=_error, notEnoughData=_INCOMPLETE)
 
     @classmethod
@@ -90,13 +92,24 @@ class RedisLink(asyncio.Protocol):
         except hiredis.HiredisError as error:
             self.close(ConnectionLost(f"this is not the Redis protocol: {error}"))
 
+    def eof_received(self) -> None:
+        """The transport closes itself."""
+
     def connection_lost(self, error: Exception | None) -> None:
         """The server is gone."""
         self.close(ConnectionLost(str(error) if error else "the server closed the connection"))
 
+    def pause_writing(self) -> None:
+        """Whoever asks limits how much is under way."""
+
+    def resume_writing(self) -> None:
+        """See `pause_writing`."""
+
 
 class RequestLink(RedisLink):
     """Requests and their answers, in order; any number of them may be under way."""
+
+    __slots__ = ("_asked", "_timer")
 
     def __init__(self, connection: Any) -> None:
         super().__init__(connection)
@@ -143,18 +156,19 @@ class RequestLink(RedisLink):
         if self._timer is not None:
             self._timer.cancel()
         while self._asked:
-            self._asked.popleft().told(error)
+            request = self._asked.popleft()
+            request.told(error)
 
     def _look(self) -> None:
         """One timer for all requests: it goes on to the oldest one's time."""
         self._timer = None
         if not self._asked:
             return
-        due_at = self._asked[0].due_at
-        if due_at <= self.loop.time():
+        request = self._asked[0]
+        if request.due_at <= self.loop.time():
             self.close(TimeoutError("no answer in time"))
         else:
-            self._timer = self.loop.call_at(due_at, self._look)
+            self._timer = self.loop.call_at(request.due_at, self._look)
 
 
 class _Request:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from gameserver.match.seats import MatchSeats
 
 _encode = msgspec.msgpack.Encoder().encode
+_NIL: Final = b"\xc0"
+_NOTHING: Final = b"\x90\x90"
+"""No events and no effects."""
 TREE_OPS: Final = 6
 """Where a record has the tree's part."""
 _MISC: Final = ("summary", "topics", "heard", "failures", "tick_failures", "ended", "empty_since_us")
@@ -55,19 +58,15 @@ class Recorder:
         """The record of the flush that made `output`."""
         match = self._match
         consumed, match.consumed = match.consumed, []
-        return _encode(
-            [
-                output.version,
-                match.clock_us,
-                match.tick_due_us,
-                match.dice.state,
-                consumed,
-                self._changes(),
-                output.patch.journal,
-                [dump_batch(batch) for batch in output.gated_events],
-                [_dump_effect(effect) for effect in output.effects],
-            ]
+        head: bytes = _encode(
+            (output.version, match.clock_us, match.tick_due_us, match.dice.state, consumed, self._changes())
         )
+        tail = _NOTHING
+        if output.gated_events or output.effects:
+            tail = _encode([dump_batch(batch) for batch in output.gated_events])
+            tail += _encode([_dump_effect(effect) for effect in output.effects])
+        # The tree's part is encoded already, so what is around it is joined to it: an array of nine in all.
+        return b"".join((b"\x99", head[1:], output.patch.journal or _NIL, tail))
 
     def _changes(self) -> dict[str, Any] | None:
         match = self._match

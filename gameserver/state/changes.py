@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from gameserver.state.containers import List, Map
 from gameserver.state.entity import Entity, Tracked
@@ -11,6 +11,8 @@ from gameserver.state.node import OWNER, AudienceChange, LogEntry, Node
 
 Splice = tuple[int, list[Any], list[Any]]
 """(start, removed, inserted)"""
+_NONE: Final[dict[Any, Any]] = {}
+"""Stands for each of the maps that nearly every flush has nothing for; never written to."""
 
 
 class Changes:
@@ -20,12 +22,12 @@ class Changes:
 
     def __init__(self, log: list[LogEntry], flushed_id: int) -> None:
         self.entities: dict[int, Entity] = {}  # the entities themselves know what their fields were
-        self.maps: dict[int, tuple[Map[Any, Any], dict[Any, Any]]] = {}
-        self.lists: dict[int, tuple[List[Any], list[Splice]]] = {}
-        self.owners: dict[int, tuple[Entity, str | None]] = {}
-        self.reinserted: dict[int, set[Any]] = {}  # keys of maps that were taken out at some time
-        self.audiences: dict[int, Node] = {}  # nodes whose own audience or owner was set
-        self.members: dict[str, dict[str, bool]] = {}  # group → viewer → was a member
+        self.maps: dict[int, tuple[Map[Any, Any], dict[Any, Any]]] = _NONE
+        self.lists: dict[int, tuple[List[Any], list[Splice]]] = _NONE
+        self.owners: dict[int, tuple[Entity, str | None]] = _NONE
+        self.reinserted: dict[int, set[Any]] = _NONE  # keys of maps that were taken out at some time
+        self.audiences: dict[int, Node] = _NONE  # nodes whose own audience or owner was set
+        self.members: dict[str, dict[str, bool]] = _NONE  # group → viewer → was a member
         self.others = False  # did anything but fields of entities change?
         self._fold_all(log, flushed_id)
 
@@ -42,7 +44,10 @@ class Changes:
                 if entity._id <= flushed_id and entity._tree is not None:
                     entities[entity._id] = entity  # type: ignore[assignment]
             else:
-                self.others = True
+                if not self.others:
+                    self.others = True
+                    self.maps, self.lists, self.owners = {}, {}, {}
+                    self.reinserted, self.audiences, self.members = {}, {}, {}
                 self._fold(entry, flushed_id)
 
     def _fold(self, entry: LogEntry, flushed_id: int) -> None:

@@ -9,6 +9,7 @@ from gameserver.state.node import INT_MAX, INT_MIN, Node
 
 if TYPE_CHECKING:
     from gameserver.state.entity import Entity, Field
+    from gameserver.state.pack import Packer
     from gameserver.state.patch import PatchEncoder
 
 STEPS_ADDED_TO_MAX: Final = 2**40
@@ -18,8 +19,8 @@ _ROUNDS: Final = 1.5 * 2.0**52
 """Added to a number and taken off again it leaves the nearest integer, halves to even: `round` without a call."""
 
 
-def collect(encoder: PatchEncoder, entity: Entity, fields: list[Field], op: list[Any], row: list[Any]) -> None:
-    """Adds keys and values of what changed to `op`, for whoever sees the entity, and to `row`: exact, and all."""
+def collect(encoder: PatchEncoder, entity: Entity, fields: list[Field], op: Packer, row: Packer) -> None:
+    """Puts keys and values of what changed into `op`, for whoever sees the entity, and `row`: exact, and all."""
     now, flushed = entity._now, entity._flushed
     for f in fields:
         number = f.number
@@ -31,8 +32,8 @@ def collect(encoder: PatchEncoder, entity: Entity, fields: list[Field], op: list
             encoder.node_field(entity, f, old, new, row)
         elif not same(old, new):
             flushed[number] = new
-            row.append(number)
-            row.append(new)
+            row.put_int(number)
+            row.put(new)
             if f.step is None:
                 _send(encoder, entity, f, number, new, op)
             elif f.public or f.owned:
@@ -40,7 +41,7 @@ def collect(encoder: PatchEncoder, entity: Entity, fields: list[Field], op: list
 
 
 def _send_steps(
-    encoder: PatchEncoder, entity: Entity, f: Field, step: float, old: Any, new: Any, op: list[Any]
+    encoder: PatchEncoder, entity: Entity, f: Field, step: float, old: Any, new: Any, op: Packer
 ) -> None:
     """Like `steps`, with what is usual first: two floats that no more than 2**40 steps take to zero."""
     if type(old) is float and type(new) is float:
@@ -49,22 +50,26 @@ def _send_steps(
         if -_NEAR < start < _NEAR and -_NEAR < end < _NEAR:
             units = int(end + _ROUNDS - _ROUNDS)
             way = units - int(start + _ROUNDS - _ROUNDS)
-            if -128 <= way <= 127 and (units > 255 or units < -255) and f.public:
-                if way:
-                    op.append(f.added)
-                    op.append(way)
-            elif way:
-                _send(encoder, entity, f, f.number, units, op)
+            if not way:
+                return
+            if not f.public:
+                encoder.owned(entity, f, f.number, units)
+            elif -128 <= way <= 127 and (units > 255 or units < -255):
+                op.put_int(f.added)
+                op.put_int(way)
+            else:
+                op.put_int(f.number)
+                op.put_int(units)
             return
     change = steps(f, old, new)
     if change is not None:
         _send(encoder, entity, f, change[0], change[1], op)
 
 
-def _send(encoder: PatchEncoder, entity: Entity, f: Field, key: int, value: Any, op: list[Any]) -> None:
+def _send(encoder: PatchEncoder, entity: Entity, f: Field, key: int, value: Any, op: Packer) -> None:
     if f.public:
-        op.append(key)
-        op.append(value)
+        op.put_int(key)
+        op.put(value)
     elif f.owned:
         encoder.owned(entity, f, key, value)
 

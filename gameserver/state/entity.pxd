@@ -1,9 +1,9 @@
 cimport cython
 
 cdef class Field:
-    cdef public object added, default, exact, name, step, type, visibility
+    cdef public object default, exact, name, step, type, visibility
     cdef public bint nodes, owned, public
-    cdef public Py_ssize_t number
+    cdef public Py_ssize_t added, number
 
 cdef class Tracked:
     cdef public dict _known, _values

@@ -13,28 +13,41 @@ Values are as in a dump (`[id, class, audience, owner, values]`), a node that wa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gameserver.state.containers import List, Map
 from gameserver.state.dump import dump_node
 from gameserver.state.entity import Entity, fields_of
-from gameserver.state.literal import same
+from gameserver.state.literal import ENCODER, same
 from gameserver.state.node import MISSING, Node
+from gameserver.state.pack import Packer, array_head
 
 if TYPE_CHECKING:
     from gameserver.state.changes import Changes, Splice
     from gameserver.state.tree import Tree
 
 
-def journal_ops(tree: Tree, changes: Changes | None, entity_rows: list[list[Any]]) -> list[Any]:
-    """Everything that changed since the last flush; what did in entities is given (see `PatchEncoder`).
+_NEXT: Final = b"\x92\xa4next"
+
+
+def journal_ops(tree: Tree, changes: Changes | None, rows: Packer) -> bytes:
+    """Everything that changed since the last flush, encoded; what did in entities is given (see `PatchEncoder`).
 
     Without `changes` that is all.
     """
-    if changes is None:
-        return [*entity_rows, ["next", tree.next_id]]
-    ops: list[Any] = [["class", cls.__name__, list(fields_of(cls))] for cls in tree.new_classes]
-    ops += entity_rows
+    first = [] if changes is None else [["class", cls.__name__, list(fields_of(cls))] for cls in tree.new_classes]
+    later = [] if changes is None else _others(tree, changes)
+    for op in later:
+        rows.put_raw(ENCODER.encode(op))
+    rows.put_raw(_NEXT)
+    rows.put_int(tree.next_id)
+    head = array_head(len(first) + rows.arrays + len(later) + 1)
+    return b"".join((head, *[ENCODER.encode(op) for op in first], rows.taken()))
+
+
+def _others(tree: Tree, changes: Changes) -> list[Any]:
+    """What changed of maps, lists, audiences and groups."""
+    ops: list[Any] = []
     for map_, keys in changes.maps.values():
         _map(tree, map_, keys, changes.reinserted.get(map_._id, set()), ops)
     for list_, splices in changes.lists.values():
@@ -45,7 +58,6 @@ def journal_ops(tree: Tree, changes: Changes | None, entity_rows: list[list[Any]
     ]
     for name, were in changes.members.items():
         _members(tree, name, were, ops)
-    ops.append(["next", tree.next_id])
     return ops
 
 

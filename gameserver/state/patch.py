@@ -15,7 +15,7 @@ import msgspec
 from gameserver.state.changes import Changes, Splice
 from gameserver.state.collect import collect
 from gameserver.state.containers import List, Map
-from gameserver.state.entity import Entity, Field, Visibility, fields_of
+from gameserver.state.entity import Entity, Field, Visibility
 from gameserver.state.journal import journal_ops, journal_value
 from gameserver.state.literal import (
     ENCODER,
@@ -28,6 +28,7 @@ from gameserver.state.literal import (
     same,
 )
 from gameserver.state.node import EVERYONE, MISSING, Node, Scope, Where
+from gameserver.state.pack import Packer, array_head
 from gameserver.state.transitions import Transitions, depth_of
 
 if TYPE_CHECKING:
@@ -49,11 +50,17 @@ class Patch(msgspec.Struct, frozen=True):
 
     everyone: bytes = EMPTY_OPS
     parts: list[Part] = []
-    journal: list[Any] | None = None
-    """The same change for the journal: exact, with all that clients do not see. Plain data."""
+    journal: bytes | None = None
+    """The same change for the journal: exact, with all that clients do not see. An encoded array of operations."""
 
 
 EMPTY_PATCH: Final = Patch()
+
+
+_OPS: Final = Packer()
+_ASIDE: Final = Packer()
+_ROWS: Final = Packer()
+"""Of the running flush: what everyone may see of entities, what few may see of one, what the journal has of them."""
 
 
 def encode_patch(tree: Tree, journal: bool) -> Patch:
@@ -64,13 +71,15 @@ def encode_patch(tree: Tree, journal: bool) -> Patch:
 class PatchEncoder:
     """One run per flush; see the module's text."""
 
-    __slots__ = ("changes", "flushed_id", "old_members", "personal", "segments", "tree")
+    __slots__ = ("changes", "everyone", "flushed_id", "old_members", "personal", "segments", "tree")
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.flushed_id = tree.flushed_id
         self.changes = Changes(tree.log, tree.flushed_id)
-        self.segments: dict[Scope, Segment] = {EVERYONE: Segment()}
+        self.everyone = Segment()
+        self.segments: dict[Scope, Segment] = {}
+        """Those for narrower audiences."""
         self.personal: dict[tuple[int, frozenset[str]], list[Any]] = {}
         self.old_members = self._old_members() if self.changes.members else {}
 
@@ -80,11 +89,12 @@ class PatchEncoder:
         return self.old_members.get("*viewers", self.tree.viewers.members)
 
     def encode(self, journal: bool) -> Patch:
-        rows = self._entities()
+        rows = _ROWS
+        self._entities(rows)
         if not (self.changes.others or self.tree.new_classes or self.tree.rescoped or self.tree.gone):
             return self._finish(journal_ops(self.tree, None, rows) if journal else None)
         for cls in self.tree.new_classes:
-            self.segments[EVERYONE].loose.append(["schema", self.tree.class_number(cls), class_definition(cls)])
+            self.everyone.loose.append(["schema", self.tree.class_number(cls), class_definition(cls)])
         for map_, keys in self.changes.maps.values():
             self._map(map_, keys)
         for list_, splices in self.changes.lists.values():
@@ -94,9 +104,8 @@ class PatchEncoder:
             Transitions(self).run()
         return self._finish(journal_ops(self.tree, self.changes, rows) if journal else None)
 
-    def _finish(self, journal: list[Any] | None) -> Patch:
-        everyone = self.segments.pop(EVERYONE).encode()
-        return Patch(everyone, self._parts() if self.segments or self.personal else [], journal)
+    def _finish(self, journal: bytes | None) -> Patch:
+        return Patch(self.everyone.encode(), self._parts() if self.segments or self.personal else [], journal)
 
     def _parts(self) -> list[Part]:
         parts = []
@@ -146,33 +155,38 @@ class PatchEncoder:
 
     # --- what ---------------------------------------------------------------------------------------------------------
     def segment(self, scope: Scope) -> Segment:
+        if scope == EVERYONE:
+            return self.everyone
         found = self.segments.get(scope)
         if found is None:
             found = self.segments[scope] = Segment()
         return found
 
-    def _entities(self) -> list[list[Any]]:
-        """Changed fields, in one walk for clients and for the journal: what it gets are the exact values, and all."""
-        rows: list[list[Any]] = []
-        changed = self.segments[EVERYONE].changed
-        cls: Any = None
+    def _entities(self, rows: Packer) -> None:
+        """Changed fields, in one walk for clients and for the journal: `rows` gets the exact values, and all."""
+        ops, aside = _OPS, _ASIDE
+        ops.clear()
+        rows.clear()
+        known: Any = None
         fields: list[Field] = []
-        for node_id, entity in self.changes.entities.items():
-            op: list[Any] = [node_id]
-            row: list[Any] = [node_id]
-            if type(entity) is not cls:
-                cls = type(entity)
-                fields = list(fields_of(cls).values())
-            collect(self, entity, fields, op, row)
-            if len(row) > 1:
-                rows.append(row)
-            if len(op) > 1:
-                scope = entity._scope
-                if scope is EVERYONE and node_id not in changed:
-                    changed[node_id] = op
-                elif scope is not None:
-                    self.segment(scope).add(op)
-        return rows
+        for entity in self.changes.entities.values():
+            if entity._known is not known:
+                known = entity._known
+                fields = list(known.values())
+            scope = entity._scope
+            rows.begin(entity._id)
+            if scope is EVERYONE:
+                ops.begin(entity._id)
+                collect(self, entity, fields, ops, rows)
+                ops.end()
+            else:
+                aside.clear()
+                aside.begin(entity._id)
+                collect(self, entity, fields, aside, rows)
+                if aside.end() and scope is not None:
+                    self.segment(scope).pack(aside)
+            rows.end()
+        self.everyone.pack(ops)
 
     def owned(self, entity: Entity, f: Field, key: int, value: Any) -> None:
         """A field for the owner alone has a new value."""
@@ -180,9 +194,10 @@ class PatchEncoder:
         if scope is not None:
             self.segment(scope).set(entity._id, key, value)
 
-    def node_field(self, entity: Entity, f: Field, old: Any, new: Any, row: list[Any]) -> None:
+    def node_field(self, entity: Entity, f: Field, old: Any, new: Any, row: Packer) -> None:
         """A field that holds or held a node."""
-        row += (f.number, journal_value(self.tree, new))
+        row.put_int(f.number)
+        row.put(journal_value(self.tree, new))
         if f.visibility is not Visibility.SERVER:
             self._slot(entity, f, f.number, old, new)
 
@@ -313,9 +328,12 @@ class PatchEncoder:
 class Segment:
     """Operations for one audience, gathered per node."""
 
-    __slots__ = ("added", "changed", "loose", "structures")
+    __slots__ = ("added", "changed", "loose", "packed", "packed_count", "structures")
 
     def __init__(self) -> None:
+        self.packed: list[bytes] = []
+        """Encoded already, and so many: plain values of entities that all receivers know, which need no order."""
+        self.packed_count = 0
         self.changed: dict[int, list[Any]] = {}
         self.structures: dict[int, list[Any]] = {}
         self.added: dict[int, tuple[int, list[Any]]] = {}  # by node, with its depth
@@ -330,11 +348,11 @@ class Segment:
             op.append(key)
             op.append(value)
 
-    def add(self, op: list[Any]) -> None:
-        """Several places of a node have new values: its id, then alternating keys and values."""
-        known = self.changed.setdefault(op[0], op)
-        if known is not op:
-            known += op[1:]
+    def pack(self, ops: Packer) -> None:
+        """Operations that are encoded already."""
+        if ops.arrays:
+            self.packed.append(ops.taken())
+            self.packed_count += ops.arrays
 
     def set_new(self, node: Node, key: Any, value: Any) -> None:
         """A place of a node that is new to its receivers: goes after all that may bring the node, parents first."""
@@ -350,9 +368,11 @@ class Segment:
 
     def encode(self) -> bytes:
         """The encoded array of operations."""
-        if not (self.structures or self.loose or self.added):
-            return ENCODER.encode([*self.changed.values()]) if self.changed else EMPTY_OPS
-        return ENCODER.encode(self._in_order())
+        ops = self._in_order() if self.structures or self.loose or self.added else [*self.changed.values()]
+        if not ops and not self.packed_count:
+            return EMPTY_OPS
+        head = array_head(self.packed_count + len(ops))
+        return b"".join((head, *self.packed, *[ENCODER.encode(op) for op in ops]))
 
     def _in_order(self) -> list[Any]:
         """All operations as they are to be applied."""

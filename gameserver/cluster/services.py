@@ -80,7 +80,7 @@ class Services:
     ) -> None:
         """`gate`: of matches that no store knows."""
         self.clock = clock
-        self.wakes = Wakes(clock)
+        self.wakes = Wakes(clock, perf)
         self.fanout = fanout
         self.effects = effects
         self.meters = meters

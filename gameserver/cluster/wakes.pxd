@@ -14,11 +14,11 @@ cdef class Wakes:
     cdef public dict _slots
     cdef public list _order
     cdef public long long _timer_slot
-    cdef public object _clock, _timer
+    cdef public object _clock, _perf, _timer
     @cython.locals(alarms=dict)
     cpdef object add(self, Alarm alarm, long long slot)
     @cython.locals(alarms=dict)
     cpdef object remove(self, Alarm alarm, long long slot)
     cpdef object _start_timer(self, long long slot)
-    @cython.locals(alarm=Alarm, alarms=dict, due=list, last="long long", order=list, rung=list, slot="long long")
+    @cython.locals(alarm=Alarm, due=list, last="long long", order=list, rung=Py_ssize_t, slot="long long", until=double)
     cpdef object _ring(self)

@@ -24,6 +24,7 @@ log = structlog.get_logger("gameserver.cluster")
 SLOTS_PER_SECOND = 1000
 NEAR_SECONDS = 1.0  # what is further away rings on a whole second before it is due, to be set again
 FAR_SECONDS = 3600.0  # and this soon at the latest
+TURN_SECONDS = 0.001  # what rings for longer than this lets the loop see what has come in, and then goes on
 NO_SLOT = -1
 NEVER = 2**62
 
@@ -73,10 +74,11 @@ class Alarm:
 class Wakes:
     """All alarms of a node."""
 
-    __slots__ = ("_clock", "_order", "_slots", "_timer", "_timer_slot")
+    __slots__ = ("_clock", "_order", "_perf", "_slots", "_timer", "_timer_slot")
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, perf: Callable[[], float]) -> None:
         self._clock = clock
+        self._perf = perf  # the loop's own clock stands still within a turn
         self._slots: dict[int, dict[Alarm, None]] = {}  # in order of setting
         self._order: list[int] = []  # the slots, as a heap
         self._timer: asyncio.TimerHandle | None = None
@@ -105,19 +107,28 @@ class Wakes:
         self._timer = self._clock.call_at(slot / SLOTS_PER_SECOND, self._ring)
 
     def _ring(self) -> None:
-        """Ring what is due. What is set meanwhile, however early, has to wait for another turn of the loop."""
+        """Ring what is due. What is set meanwhile, however early, has to wait for another turn of the loop.
+
+        So has what is still to ring when this has taken long enough.
+        """
         last = max(self._timer_slot, int(self._clock.now() * SLOTS_PER_SECOND))
         self._timer, self._timer_slot = None, NO_SLOT  # no slot comes before this one: no timer is started
         order = self._order
-        due: list[int] = []
+        due: list[tuple[int, Alarm]] = []
         while order and order[0] <= last:
-            due.append(heappop(order))
-        rung = [(slot, self._slots.pop(slot)) for slot in due]
+            slot = heappop(order)
+            due += [(slot, alarm) for alarm in self._slots.pop(slot)]
+        rung, until = 0, self._perf() + TURN_SECONDS
         try:
-            for slot, alarms in rung:
-                for alarm in alarms:
-                    alarm.ring(slot)
+            for slot, alarm in due:
+                alarm.ring(slot)
+                rung += 1
+                if self._perf() > until:
+                    break
         finally:
+            for slot, alarm in due[rung:]:
+                if alarm._slot == slot:  # not cleared, or set anew, by one that rang
+                    self.add(alarm, slot)
             self._timer_slot = NEVER
             if order:
                 self._start_timer(order[0])

@@ -241,6 +241,26 @@ async def test_ticks_are_spread_over_the_interval() -> None:
     await host.stop(1)
 
 
+@pytest.mark.parametrize(("tick_hz", "moments"), [(20, 10), (60, 4), (30, 7), (1, 200), (250, 1)])
+async def test_matches_that_tick_share_moments(tick_hz: float, moments: int) -> None:
+    """Some run one after the other, with what they need in the processor's caches; 5 ms later the next ones."""
+    rate = tick_hz
+
+    class Ticking(Walk):
+        tick_hz = rate
+
+    host = make_host([Ticking])
+    for _ in range(100):
+        host.create_match("ticking")
+    interval = 1 / tick_hz
+    begun = {round(hosted.match.origin_us / 1e6 % interval * 1e5) for hosted in host}
+    assert len(begun) <= moments
+    assert len(begun) > moments * 0.3
+    if tick_hz == 20:
+        assert len({hosted._alarm._slot % 50 for hosted in host}) == len(begun)  # no two slots for one moment
+    await host.stop(1)
+
+
 async def test_idle_matches_are_not_woken() -> None:
     """Without ticks and timers nothing is on the clock but the end of an empty match, a minute away."""
     host = make_host([Board])

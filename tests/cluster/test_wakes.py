@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 from collections.abc import Callable
@@ -23,6 +24,8 @@ class Clock:
 
     def __init__(self) -> None:
         self.time = 100.0
+        self.spent = 0.0
+        """What `perf` says."""
         self.timers: list[tuple[float, int, Handle, Callable[[], None]]] = []
         self.started = 0
         self._order = itertools.count()
@@ -66,7 +69,7 @@ class Bell:
 
 def bells(count: int) -> tuple[Clock, Wakes, list[Bell]]:
     clock = Clock()
-    wakes = Wakes(clock)
+    wakes = Wakes(clock, lambda: clock.spent)
     return clock, wakes, [Bell(clock, wakes) for _ in range(count)]
 
 
@@ -149,6 +152,26 @@ def test_one_that_clears_another_of_its_slot_is_obeyed() -> None:
     bell.set(100.1)
     clock.run(101.0)
     assert bell.rang == []
+
+
+def test_what_takes_long_lets_the_loop_turn_in_between() -> None:
+    clock, wakes, _ = bells(0)
+    rang: list[tuple[int, int]] = []
+
+    def slow(number: int) -> None:
+        rang.append((number, clock.started))
+        clock.spent += 0.0006
+        if number == 1:
+            alarms[3].clear()
+            alarms[4].set(100.3, clock.now())
+
+    alarms = [Alarm(wakes, functools.partial(slow, number)) for number in range(6)]
+    for alarm in alarms:
+        alarm.set(100.1, 100.0)
+    clock.run(101.0)
+    assert rang == [(0, 1), (1, 1), (2, 2), (5, 2), (4, 3)]
+    assert not any(alarm.is_set() for alarm in alarms)
+    assert not wakes._slots
 
 
 def test_what_is_far_away_rings_before_to_be_set_again() -> None:

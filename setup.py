@@ -12,6 +12,7 @@ from typing import Any
 
 from setuptools import Extension, setup
 
+FLAGS = ["-O2", "-g0", "-w", "-fno-plt"]  # what is called in CPython, all the time, is not looked up by way of a stub
 DIRECTIVES = {
     "language_level": "3",
     "annotation_typing": False,  # an annotated `int` has no bounds: C types are given by the .pxd alone
@@ -28,7 +29,7 @@ def extensions() -> list[Any]:
 
     sources = sorted(path.with_suffix(".py") for path in Path("gameserver").rglob("*.pxd") if path.stem != "__init__")
     modules = [
-        Extension(".".join(source.with_suffix("").parts), [str(source)], extra_compile_args=["-O2", "-g0", "-w"])
+        Extension(".".join(source.with_suffix("").parts), [str(source)], extra_compile_args=FLAGS)
         for source in sources
     ]
     made: list[Any] = cythonize(

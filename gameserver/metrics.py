@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import accumulate
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily
@@ -18,6 +19,7 @@ from prometheus_client.utils import floatToGoString
 
 # From a tenth of a millisecond (one action) to seconds (a store that struggles).
 SECONDS_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SHORT_SECONDS: Final = SECONDS_BUCKETS[0]
 BYTES_BUCKETS = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216)
 
 
@@ -32,7 +34,8 @@ class Durations:
 
     def observe(self, seconds: float) -> None:
         """Count one."""
-        self.counts[bisect_left(SECONDS_BUCKETS, seconds)] += 1
+        at = 0 if seconds <= SHORT_SECONDS else bisect_left(SECONDS_BUCKETS, seconds)  # most of them are short
+        self.counts[at] += 1
         self.seconds += seconds
 
 

@@ -5,7 +5,7 @@ from gameserver.cluster.member cimport Seating
 from gameserver.cluster.meters cimport GameMeters
 from gameserver.cluster.recent cimport RecentFrames
 from gameserver.cluster.services cimport Services
-from gameserver.cluster.wakes cimport Alarm
+from gameserver.cluster.wakes cimport Alarm, Wakes
 from gameserver.match.engine cimport Match as Engine
 
 cdef class HostedCore(Seating):
@@ -25,9 +25,9 @@ cdef class HostedCore(Seating):
     cdef public object _clock, _counted, _flush_handle, _gate, _schema, _still, _topics, _waiting
     cdef public object edges, game, game_class, journal, options_key, token, unsaved_since
     cdef public tuple _everyone
-    @cython.locals(alarm=Alarm)
+    @cython.locals(alarm=Alarm, match=Engine, tick_at=double)
     cpdef object _schedule(self, double now)
-    @cython.locals(now=double, seconds=double, started=double)
+    @cython.locals(match=Engine, now=double, seconds=double, services=Services, wakes=Wakes)
     cpdef object _wake(self)
     cpdef object _after(self)
     cpdef object _flush_soon(self)
@@ -37,3 +37,7 @@ cdef class HostedCore(Seating):
     cpdef object _flush(self, double now)
     cpdef object _let_riding_out(self)
     cpdef tuple _members(self)
+
+cdef class MatchAlarm(Alarm):
+    cdef public HostedCore _hosted
+    cpdef object rung(self)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gameserver.cluster.journal import JournalWriter
     from gameserver.cluster.owner import EdgeFan
     from gameserver.cluster.services import Services
+    from gameserver.cluster.wakes import Wakes
     from gameserver.match import Args, Effect, Game, Match, MatchOutput
     from gameserver.storage import Token
 
@@ -42,6 +43,20 @@ ENGINE_RETRY_SECONDS = 0.05
 ENGINE_FAILURES_MAX = 3  # in a row, of our own code around one match, before it is taken off this node
 WAKE_SLACK_SECONDS = 0.0005  # a timer that is this much early is as good as on time
 OVERRUN_LOG_SECONDS = 10.0
+
+
+class MatchAlarm(Alarm):
+    """Wakes a match, without a bound method for each: no cache holds that when it rings."""
+
+    __slots__ = ("_hosted",)
+
+    def __init__(self, wakes: Wakes, hosted: HostedCore) -> None:
+        super().__init__(wakes, None)
+        self._hosted = hosted
+
+    def rung(self) -> None:
+        """See `Alarm.rung`."""
+        self._hosted._wake()
 
 
 class HostedCore(Seating):
@@ -103,9 +118,9 @@ class HostedCore(Seating):
         self._fanout = services.fanout
         self._everyone: tuple[Member, ...] | None = None
         self._arriving: list[Member] = []
-        self._alarm = Alarm(services.wakes, self._wake)
+        self._alarm = MatchAlarm(services.wakes, self)
         self._flush_handle: asyncio.Handle | None = None
-        self._engine_failures: dict[str, int] = {}  # where → how often in a row
+        self._engine_failures: dict[str, int] | None = None  # where → how often in a row
         self._schema: tuple[int, bytes] = (-1, b"")
         self._meters = services.meters.game(self.game)
         self._interval = 1.0 / game.tick_hz if game.tick_hz > 0 else 0.0
@@ -138,8 +153,14 @@ class HostedCore(Seating):
     def _schedule(self, now: float) -> None:
         if self.closed or self._still or self._flush_handle is not None:
             return  # a flush that is on its way comes here when it is done
-        due = self.match.next_wake(now)
-        alarm = self._alarm
+        alarm, match = self._alarm, self.match
+        if match.only_ticks() and not self._engine_failures:
+            tick_at = match.host_time(match.tick_due_us)
+            if tick_at > now:
+                if not alarm.is_set() or alarm.at > tick_at + WAKE_SLACK_SECONDS:
+                    alarm.set(tick_at, now)
+                return
+        due = match.next_wake(now)
         if due is not None and (self._engine_failures or (due <= now and not self._services.valid())):
             # Without a lease what is there is not taken out: it would be due again at once, until the match is dropped.
             due = max(due, now + ENGINE_RETRY_SECONDS)
@@ -152,19 +173,30 @@ class HostedCore(Seating):
     def _wake(self) -> None:
         if self.closed:
             return
-        perf = self._services.perf
-        started, now = perf(), self._clock.now()
+        services, match = self._services, self.match
+        wakes = services.wakes
+        now = wakes.now
         if now < self._alarm.at:
             now = self._alarm.at  # it rang a hair early: what was asked for is due
         try:
-            self.match.wake(now, self._clock.wall())
+            match.wake(now, wakes.wall)
         except Exception as failure:  # noqa: BLE001 - one match's failure must not end the loop's turn for the others
             self._failed("wake", failure)
         else:
             if self._engine_failures:
                 self._works("wake")
-            self._flush(now)
-        seconds = perf() - started
+            # Most wakes of a match that nobody is in end here: nothing is to be committed, sent or looked at again.
+            if (
+                match.urgent
+                or match.has_output()
+                or self._arriving
+                or self._riding is not None
+                or self._flush_handle is not None
+                or match.topics is not self._topics
+                or self._engine_failures
+            ):
+                self._flush(now)
+        seconds = services.perf() - wakes.started
         self._meters.tick.observe(seconds)
         if self._interval and seconds > self._interval:
             self._overrun(seconds)
@@ -239,11 +271,14 @@ class HostedCore(Seating):
         self._counted = counts.copy()
 
     def _works(self, what: str) -> None:
-        self._engine_failures.pop(what, None)
+        if self._engine_failures is not None:
+            self._engine_failures.pop(what, None)
+            self._engine_failures = self._engine_failures or None
 
     def _failed(self, what: str, failure: Exception) -> None:
         """Our own code failed around this match: the others go on, and this one does too unless it keeps failing."""
-        in_a_row = self._engine_failures[what] = self._engine_failures.get(what, 0) + 1
+        failures = self._engine_failures = self._engine_failures or {}
+        in_a_row = failures[what] = failures.get(what, 0) + 1
         self._meters.failures.inc()
         log.error(
             "match_engine_failed", match=self.match_id, game=self.game, during=what, in_a_row=in_a_row,

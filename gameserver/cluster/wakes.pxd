@@ -9,8 +9,10 @@ cdef class Alarm:
     cpdef object set(self, double due, double now)
     cpdef object clear(self)
     cpdef object ring(self, long long slot)
+    cpdef object rung(self)
 
 cdef class Wakes:
+    cdef public double now, started, wall
     cdef public dict _slots
     cdef public list _order
     cdef public long long _timer_slot

@@ -34,7 +34,7 @@ class Alarm:
 
     __slots__ = ("_ring", "_slot", "_wakes", "at")
 
-    def __init__(self, wakes: Wakes, ring: Callable[[], None]) -> None:
+    def __init__(self, wakes: Wakes, ring: Callable[[], None] | None) -> None:
         self.at = 0.0
         """What it rings for, or rang for last: it is early by less than a slot."""
         self._wakes = wakes
@@ -66,17 +66,28 @@ class Alarm:
             return
         self._slot = NO_SLOT
         try:
-            self._ring()
+            self.rung()
         except Exception as failure:
             log.error("wake_failed", exc_info=failure)
+
+    def rung(self) -> None:
+        """What it is for."""
+        if self._ring is not None:
+            self._ring()
 
 
 class Wakes:
     """All alarms of a node."""
 
-    __slots__ = ("_clock", "_order", "_perf", "_slots", "_timer", "_timer_slot")
+    __slots__ = ("_clock", "_order", "_perf", "_slots", "_timer", "_timer_slot", "now", "started", "wall")
 
     def __init__(self, clock: Clock, perf: Callable[[], float]) -> None:
+        self.now = 0.0
+        """When those that ring now began to ring, in monotonic seconds: read once for all of them."""
+        self.wall = 0.0
+        """The same in unix seconds."""
+        self.started = 0.0
+        """When the one that rings now began, by `perf`."""
         self._clock = clock
         self._perf = perf  # the loop's own clock stands still within a turn
         self._slots: dict[int, dict[Alarm, None]] = {}  # in order of setting
@@ -111,19 +122,22 @@ class Wakes:
 
         So has what is still to ring when this has taken long enough.
         """
-        last = max(self._timer_slot, int(self._clock.now() * SLOTS_PER_SECOND))
+        self.now, self.wall = self._clock.now(), self._clock.wall()
+        last = max(self._timer_slot, int(self.now * SLOTS_PER_SECOND))
         self._timer, self._timer_slot = None, NO_SLOT  # no slot comes before this one: no timer is started
         order = self._order
         due: list[tuple[int, Alarm]] = []
         while order and order[0] <= last:
             slot = heappop(order)
             due += [(slot, alarm) for alarm in self._slots.pop(slot)]
-        rung, until = 0, self._perf() + TURN_SECONDS
+        self.started = self._perf()
+        rung, until = 0, self.started + TURN_SECONDS
         try:
             for slot, alarm in due:
                 alarm.ring(slot)
                 rung += 1
-                if self._perf() > until:
+                self.started = self._perf()
+                if self.started > until:
                     break
         finally:
             for slot, alarm in due[rung:]:

@@ -20,6 +20,8 @@ cdef class Match(MatchSeats):
     @cython.locals(at_us="long long")
     cpdef object wake(self, double now, double wall)
     cpdef object next_wake(self, double now)
+    cpdef bint only_ticks(self) except -1
+    cpdef bint has_output(self) except -1
     cpdef long long _due_us(self) except? -1
     @cython.locals(number="long long", next_us="long long", due_us="long long", dt=double)
     cpdef object _run_ticks(self, long long at_us)

@@ -140,6 +140,10 @@ class Match(MatchSeats):
         due_us = self._due_us()
         return None if due_us >= NEVER else self.host_time(due_us)
 
+    def only_ticks(self) -> bool:
+        """Is its next tick all that it is to be woken for, at `tick_due_us`?"""
+        return self.spec.tick_hz > 0 and self.ended is None and not self.urgent
+
     def next_due(self) -> float | None:
         """When something is due that must not be slept through, in the host's time: timers and seats, not ticks."""
         due_us = min(self.batch_due_us, self.timers.next_due_us(), self.deadline_us())
@@ -278,7 +282,11 @@ class Match(MatchSeats):
     @property
     def pending(self) -> bool:
         """Whether `take_output` has something to give."""
-        return self._fresh() or bool(self.repeats)
+        return self.has_output()
+
+    def has_output(self) -> bool:
+        """See `pending`."""
+        return bool(self._fresh() or self.repeats)
 
     def _fresh(self) -> bool:
         outbox = self.outbox

@@ -207,7 +207,9 @@ class MatchSeats(MatchInbox):
 
     def expire(self, at_us: int) -> None:
         """Give up the seats whose time is over; end the match if it has been empty for long enough."""
-        if (not self.held and self.empty_since_us is None) or self.deadline_us() > at_us:
+        if not self.held and (self.empty_since_us is None or self.spec.empty_us is None):
+            return
+        if self.deadline_us() > at_us:
             return
         self.clock_us = max(self.clock_us, at_us)
         for session_id in [session_id for session_id, due_us in self.held.items() if due_us <= at_us]:

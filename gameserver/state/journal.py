@@ -13,7 +13,7 @@ Values are as in a dump (`[id, class, audience, owner, values]`), a node that wa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from gameserver.state.containers import List, Map
 from gameserver.state.dump import dump_node
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from gameserver.state.tree import Tree
 
 
-_NEXT: Final = b"\x92\xa4next"
-
-
 def journal_ops(tree: Tree, changes: Changes | None, rows: Packer) -> bytes:
     """Everything that changed since the last flush, encoded; what did in entities is given (see `PatchEncoder`).
 
@@ -37,12 +34,9 @@ def journal_ops(tree: Tree, changes: Changes | None, rows: Packer) -> bytes:
     """
     first = [] if changes is None else [["class", cls.__name__, list(fields_of(cls))] for cls in tree.new_classes]
     later = [] if changes is None else _others(tree, changes)
-    for op in later:
-        rows.put_raw(ENCODER.encode(op))
-    rows.put_raw(_NEXT)
-    rows.put_int(tree.next_id)
-    head = array_head(len(first) + rows.arrays + len(later) + 1)
-    return b"".join((head, *[ENCODER.encode(op) for op in first], rows.taken()))
+    later.append(["next", tree.next_id])
+    head = array_head(len(first) + rows.arrays + len(later))
+    return b"".join((head, *[ENCODER.encode(op) for op in first], rows.taken(), *[ENCODER.encode(op) for op in later]))
 
 
 def _others(tree: Tree, changes: Changes) -> list[Any]:

@@ -13,6 +13,7 @@ cdef class Packer:
     cpdef object begin(self, long long first)
     @cython.locals(begun="long long", count="long long")
     cpdef bint end(self) except -1
+    @cython.locals(at=Py_ssize_t)
     cpdef object put_int(self, long long value)
     @cython.locals(at=Py_ssize_t)
     cpdef object _put_bits(self, long long head, long long value, long long bits)

@@ -28,7 +28,7 @@ from gameserver.state.literal import (
     same,
 )
 from gameserver.state.node import EVERYONE, MISSING, Node, Scope, Where
-from gameserver.state.pack import Packer, array_head
+from gameserver.state.pack import Packer, array_head, packer
 from gameserver.state.transitions import Transitions, depth_of
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ class Patch(msgspec.Struct, frozen=True):
 EMPTY_PATCH: Final = Patch()
 
 
-_OPS: Final = Packer()
-_ASIDE: Final = Packer()
-_ROWS: Final = Packer()
+_OPS: Final = packer()
+_ASIDE: Final = packer()
+_ROWS: Final = packer()
 """Of the running flush: what everyone may see of entities, what few may see of one, what the journal has of them."""
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gameserver.state.pack import Packer, array_head
+from gameserver.state.pack import Gatherer, Packer, array_head
 
 encode = msgspec.msgpack.encode
 EDGES = [at + by for power in (5, 7, 8, 15, 16, 31, 32, 63) for at in (2**power, -(2**power)) for by in (-1, 0, 1)]
@@ -16,13 +17,14 @@ ints = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([n for n in EDGES if -
 values = ints | st.floats() | st.none() | st.booleans() | st.text(max_size=5) | st.lists(ints, max_size=3)
 
 
+@pytest.mark.parametrize("kind", [Packer, Gatherer])
 @given(st.lists(st.tuples(ints, st.lists(values, max_size=20)), max_size=20))
 @example([(1, [0.5] * 15), (2, [2] * 14), (3, [None] * 300)])
 @example([(2**63 - 1, [1.5] * 200)] * 20)  # more than there is memory for at first
 @example([(number, [number]) for number in EDGES if -(2**63) <= number < 2**63])
-def test_arrays_are_what_the_encoder_makes_of_them(arrays: list[tuple[int, list[Any]]]) -> None:
+def test_arrays_are_what_the_encoder_makes_of_them(kind: Any, arrays: list[tuple[int, list[Any]]]) -> None:
     """Those with nothing behind their first element are not there."""
-    packer = Packer()
+    packer = kind()
     for _ in range(2):  # the second time in memory that was used before
         packer.clear()
         for first, rest in arrays:

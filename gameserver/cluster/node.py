@@ -62,6 +62,8 @@ class Surroundings:
     clock: Clock
     lease_clock: Callable[[], float] = lease_clock
     wall: Callable[[], float] = time.time
+    perf: Callable[[], float] = time.perf_counter
+    """How long things take."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     threaded: bool = True
     """Renew the lease in a thread of its own."""
@@ -100,6 +102,7 @@ class ClusterNode:
             meters=Meters(metrics),
             keeper=self.host,
             valid=self.membership.valid,
+            perf=around.perf,
             recent=RecentLimits(settings.match.resume_frames_max, settings.match.resume_bytes_max),
             new_match_id=around.new_id,
             new_session_id=around.new_id,

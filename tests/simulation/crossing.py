@@ -143,7 +143,8 @@ class Node(ClusterNode):
         clock.wall = lambda: world.loop.time() + 1e9
         around = Surroundings(
             journal=self.store, open_renewals=lambda: Renewals(world.server), bus=self.bus, records=NoEffects(),
-            documents=None, clock=clock, lease_clock=world.loop.time, wall=world.loop.time, threaded=False,
+            documents=None, clock=clock, lease_clock=world.loop.time, wall=world.loop.time, perf=world.loop.time,
+            threaded=False,
             new_seed=lambda: world.random.getrandbits(63),
         )  # fmt: skip
         settings = Settings(

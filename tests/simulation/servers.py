@@ -127,7 +127,8 @@ class ServerProcess:
         around = Surroundings(
             journal=self._way(1.0), open_renewals=lambda: self._way(0.5), bus=self.bus,
             records=RecordEffects(Records(world, self)), documents=None, clock=clock, lease_clock=loop.time,
-            wall=clock.wall, threaded=False, new_id=self._new_id, new_seed=lambda: self.random.getrandbits(63),
+            wall=clock.wall, perf=loop.time, threaded=False, new_id=self._new_id,
+            new_seed=lambda: self.random.getrandbits(63),
         )  # fmt: skip
         settings = world.settings(self.roles)
         self.node = ClusterNode(self.name, GameRegistry(GAMES), settings, around, Metrics())

@@ -9,22 +9,31 @@ from gameserver.cluster.wakes cimport Alarm, Wakes
 from gameserver.match.engine cimport Match as Engine
 
 cdef class HostedCore(Seating):
-    cdef object __weakref__
-    cdef public Alarm _alarm
+    # What an input touches stands first, then what a flush does: a cache line has room for eight.
+    cdef public bint leaving, closed
     cdef public Engine match
-    cdef public Fanout _fanout
+    cdef public object _clock, _still
+    cdef public dict _engine_failures
+    cdef public double _interval
+    cdef public Alarm _alarm
+    cdef public Services _services
     cdef public GameMeters _meters
+    cdef public Fanout _fanout
     cdef public Gated _riding
     cdef public RecentFrames recent
-    cdef public Services _services
-    cdef public bint _strict, closed, journaled, leaving
-    cdef public dict _engine_failures, _reserved, members
-    cdef public double _interval, _overrun_told_at, created_at, flushed_at
-    cdef public list _arriving, _held, _late
-    cdef public long long _time_ms, base_version, saved_version
-    cdef public object _clock, _counted, _flush_handle, _gate, _schema, _still, _topics, _waiting
-    cdef public object edges, game, game_class, journal, options_key, token, unsaved_since
+    cdef public object _flush_handle, _gate, _topics, _waiting, edges, unsaved_since
     cdef public tuple _everyone
+    cdef public list _arriving
+    cdef public bint _strict, journaled
+    cdef public double flushed_at
+    cdef public long long _time_ms
+    cdef public dict _reserved, members
+    cdef public double _overrun_told_at, created_at
+    cdef public list _held, _late
+    cdef public long long base_version, saved_version
+    cdef public object _counted, _schema
+    cdef public object game, game_class, journal, options_key, token
+    cdef object __weakref__
     @cython.locals(alarm=Alarm, match=Engine, tick_at=double)
     cpdef object _schedule(self, double now)
     @cython.locals(match=Engine, now=double, seconds=double, services=Services, wakes=Wakes)

@@ -6,10 +6,12 @@ cdef class Field:
     cdef public Py_ssize_t added, number
 
 cdef class Tracked:
+    # What every write and flush touches stands first: a cache line has room for eight.
     cdef public dict _known, _values
-    cdef public list _flushed, _log, _now
+    cdef public list _log, _now, _flushed
+    cdef public object _scope, _tree
     cdef public long long _id
-    cdef public object _audience, _owner, _parent, _scope, _tree, _where
+    cdef public object _audience, _owner, _parent, _where
 
 @cython.locals(field=Field, number=Py_ssize_t, now=list, log=list)
 cpdef object _write(Tracked entity, name, value)

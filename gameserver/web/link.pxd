@@ -13,11 +13,13 @@ cdef class Listener(Receiver):
     cpdef object feed(self, bytes data)
 
 cdef class DirectLink(Link):
-    cdef bint _close_received, _close_sent, _deaf, _writing_paused
+    cdef bint _writing_paused, _deaf
+    cdef Listener _listener
+    cdef object _now, _reader
+    cdef bint _close_received, _close_sent
     cdef public bint independent
     cdef long long _limit
-    cdef Listener _listener
-    cdef object _lost, _now, _reader
+    cdef object _lost
     @cython.locals(listener=Listener, at=Py_ssize_t, end=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t,
                    head="const unsigned char *")
     cpdef object data_received(self, bytes data)

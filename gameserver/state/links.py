@@ -74,7 +74,7 @@ def _apply(tree: Tree, gained: list[Held], lost: list[Held], reaudienced: list[N
         for node in adopted:
             _forget(node)
         raise
-    tree.moved.update(child._id for child, _, _ in lost)
+    tree.moved.update((child._id, child) for child, _, _ in lost)
     for node_id, held_by in holders.items():
         if held_by:
             put(nodes[node_id], "_parent", held_by[0][0])

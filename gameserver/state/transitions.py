@@ -43,6 +43,8 @@ class Transitions:
                     found[node._id] = node
         if self.flush.changes.members:  # what was its group's to see is now its parent's: the scope is the same
             found.update(self.flush.changes.audiences)
+            # A scope that a node brought along may be another viewers' now, however long its new parent was theirs.
+            found.update((id_, node) for id_, node in self.tree.moved.items() if id_ <= self.flush.flushed_id)
         return [(depth_of(node), node) for node in found.values() if node._tree is not None]
 
     def _transition(self, node: Node, depth: int, parent_gains: frozenset[str]) -> None:

@@ -1,7 +1,6 @@
 cdef class Tree:
     cdef public list classes, log, new_classes, new_entities
-    cdef public dict _groups, by_audience, gone, indexed, rescoped
-    cdef public set moved
+    cdef public dict _groups, by_audience, gone, indexed, moved, rescoped
     cdef public object root, viewers
     cdef public long long _marked_next_id, _settled, flushed_id, next_id
     cdef public bint relink

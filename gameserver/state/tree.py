@@ -60,7 +60,7 @@ class Tree:
         self.next_id = 1
         self.flushed_id = 0  # ids up to this one were known at the last flush
         self.rescoped: dict[int, tuple[Node, Scope | None]] = {}  # nodes with the scope they had at the last flush
-        self.moved: set[int] = set()  # nodes taken from a place since then
+        self.moved: dict[int, Node] = {}  # nodes taken from a place since then
         self.gone: dict[int, Scope | None] = {}  # nodes that left the tree since, likewise
         self.by_audience: dict[str, dict[int, Node]] = {}  # nodes with an audience of their own
         self.indexed: dict[int, str] = {}  # and where each is to be found there

@@ -112,7 +112,7 @@ def test_rollback_is_exact(seed: int, steps: int) -> None:
 @settings(max_examples=80, deadline=None)
 @given(seed=seeds)
 @example(seed=7441)  # a NaN written over another one, which a loaded tree holds as another object
-@example(seed=64240)  # a node moved to a parent of the same scope, in the flush in which somebody comes to see that scope
+@example(seed=64240)  # a node moved to a parent of the same scope, in the flush in which somebody comes to see it
 def test_dump_and_load(seed: int) -> None:
     """A loaded tree equals the dumped one, and goes on like it."""
     tree = new_tree()

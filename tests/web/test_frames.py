@@ -68,7 +68,7 @@ def sent(draw: st.DrawFn) -> tuple[list[tuple[int, bytes]], bytes]:
     return messages, data
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(sent(), st.lists(st.integers(0, 2_000), max_size=8))
 def test_messages_come_out_whole_and_in_order_wherever_the_bytes_are_cut(given_, places):
     messages, data = given_
@@ -79,7 +79,7 @@ def test_messages_come_out_whole_and_in_order_wherever_the_bytes_are_cut(given_,
     assert read(one_by_one, [data[at : at + 1] for at in range(len(data))]) == messages
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.binary(max_size=40), st.lists(st.integers(0, 40), max_size=4))
 @example(b"\x82\xff" + b"\xff" * 8, [3])
 def test_bytes_of_any_kind_give_the_same_however_they_are_cut(data, places):

@@ -179,7 +179,7 @@ FLOATS = st.sampled_from([0.5, 5.0, -0.0, float("nan"), float("inf"), float("-in
 SENT = INTEGERS | FLOATS | st.sampled_from(["x", "", b"x", True, False, None, [], [0.5]])
 
 
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 @given(st.sampled_from([spec.name for spec in compile_game(Plain).actions]), st.data())
 def test_reading_encoded_arguments_gives_what_checking_decoded_ones_gives(name, data):
     """In one step where the kinds allow it; then only an integer past 64 bits may also be taken for a float.

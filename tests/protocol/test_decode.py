@@ -314,21 +314,21 @@ def decode_or_refuse(data: bytes) -> None:
         assert refused.close_code is not None
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.binary(max_size=200))
 @example(b"\xd6\xff\xff\xff\xff\xff")
 def test_random_bytes(data):
     decode_or_refuse(data)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 12), st.binary(max_size=100))
 def test_random_bytes_behind_a_good_beginning(kind, rest):
     for length in (2, 3, 4, 5, 6):
         decode_or_refuse(bytes((0x90 | length, kind)) + rest)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(messages, st.data())
 def test_valid_messages_with_bytes_changed_inserted_or_cut(message, data):
     changed = bytearray(encode_client(message))
@@ -358,7 +358,7 @@ wild = st.recursive(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.integers(0, 13), st.lists(wild, max_size=8))
 def test_well_formed_arrays_of_anything(kind, fields):
     decode_or_refuse(msgpack.packb([kind, *fields]))
@@ -374,7 +374,7 @@ def written(width: int, number: int) -> bytes:
 uints = st.builds(written, st.sampled_from([0, 1, 2, 4, 8]), st.integers(0, 2) | st.integers(0, 2**64 - 1))
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(uints, uints, uints | names.map(pack), wild.map(msgpack.packb), uints | st.just(b"\xcb" + bytes(8)))
 @example(b"\x05", b"\xcd\x01\x00", b"\x00", b"\x92\xff\xcb?\xf0" + bytes(6), b"\x01")
 def test_heads_of_actions_however_they_are_written(channel, seq, name, args, flags):
@@ -397,7 +397,7 @@ def plain(value) -> bool:
     return value is None or type(value) in (bool, int, str, bytes) or (type(value) is float and abs(value) < 1e400)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(wild, max_size=4))
 def test_arguments_that_are_accepted_are_plain_and_finite(args):
     try:

@@ -97,7 +97,8 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     with Server(tmp_path, arguments=("--workers", "2")) as server:
         first, second = started(server, 2)
         os.kill(first, signal.SIGKILL)
-        wait_for(lambda: first not in workers_of(server))
+        # Only when it has been reaped is its socket surely closed: until then it could be given the request.
+        wait_for(lambda: first not in children(server.process.pid))
         assert server.get("/readyz")[0] == 200  # the other one serves meanwhile
         wait_for(lambda: len(workers_of(server)) == 2)
         assert second in workers_of(server)

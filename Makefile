@@ -25,7 +25,7 @@ export PYTHONUNBUFFERED := 1
 unexport PYTHONPATH PIP_USER PIP_TARGET
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run compile uncompile fresh run test test-quick lint format bench bench-peers load chaos rolling sim mutations soak docker clean distclean
+.PHONY: help setup setup-run compile compile-ahead uncompile fresh run test test-quick lint format bench bench-peers load chaos rolling sim mutations soak docker clean distclean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ SOURCES  := $(shell find gameserver -name '*.py' -o -name '*.pxd')
 compile: $(DEV_STAMP) ## compile the hot modules in place: the same server for less CPU (needs a C compiler)
 	@GAMESERVER_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
 	@touch gameserver/.compiled
+
+# The same into build/, beside what runs: `make compile` then only copies.
+compile-ahead: $(DEV_STAMP)
+	@GAMESERVER_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --parallel $(JOBS)
 
 uncompile: ## remove the compiled modules: the sources are interpreted again
 	@rm -f $(COMPILED) gameserver/.compiled

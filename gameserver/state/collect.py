@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from gameserver.state.entity import others_written
 from gameserver.state.literal import quantize, same
 from gameserver.state.node import INT_MAX, INT_MIN, Node
 
@@ -21,46 +22,89 @@ _ROUNDS: Final = 1.5 * 2.0**52
 
 def collect(encoder: PatchEncoder, entity: Entity, fields: list[Field], op: Packer, row: Packer) -> None:
     """Puts keys and values of what changed into `op`, for whoever sees the entity, and `row`: exact, and all."""
-    now, flushed = entity._now, entity._flushed
+    others = others_written(entity)
     for f in fields:
-        number = f.number
-        new, old = now[number], flushed[number]
-        if new is old:
-            continue
-        if f.nodes and (isinstance(new, Node) or isinstance(old, Node)):
-            flushed[number] = new
-            encoder.node_field(entity, f, old, new, row)
-        elif not same(old, new):
-            flushed[number] = new
-            row.put_int(number)
-            row.put(new)
-            if f.step is None:
-                _send(encoder, entity, f, number, new, op)
-            elif f.public or f.owned:
-                _send_steps(encoder, entity, f, f.step, old, new, op)
+        if f.place >= 0:
+            _number(encoder, entity, f, op, row)
+        elif others:
+            _other(encoder, entity, f, op, row)
+
+
+def _number(encoder: PatchEncoder, entity: Entity, f: Field, op: Packer, row: Packer) -> None:
+    """A field whose value lies within the entity."""
+    place, number = f.place, f.number
+    new, old = entity._numbers[place], entity._flushed_numbers[place]
+    if new.whole == old.whole:  # or the same bits of two floats
+        return
+    if f.whole:
+        entity._flushed_numbers[place] = new
+        row.put_int(number)
+        row.put_int(new.whole)
+        if f.public:
+            op.put_int(number)
+            op.put_int(new.whole)
+        elif f.owned:
+            encoder.owned(entity, f, number, new.whole)
+    elif new.real == new.real or old.real == old.real:  # two NaNs are the same
+        entity._flushed_numbers[place] = new
+        row.put_int(number)
+        row.put_float(new.real)
+        if f.step is not None:
+            _send_steps(encoder, entity, f, f.step, old.real, new.real, op)
+        elif f.public:
+            op.put_int(number)
+            op.put_float(new.real)
+        elif f.owned:
+            encoder.owned(entity, f, number, new.real)
+
+
+def _other(encoder: PatchEncoder, entity: Entity, f: Field, op: Packer, row: Packer) -> None:
+    """Any other field."""
+    now, flushed, number = entity._now, entity._flushed, f.number
+    new, old = now[number], flushed[number]
+    if new is old:
+        return
+    if f.nodes and (isinstance(new, Node) or isinstance(old, Node)):
+        flushed[number] = new
+        encoder.node_field(entity, f, old, new, row)
+    elif not same(old, new):
+        flushed[number] = new
+        row.put_int(number)
+        row.put(new)
+        if f.step is None:
+            _send(encoder, entity, f, number, new, op)
+        elif not f.public and not f.owned:
+            return
+        elif type(old) is float and type(new) is float:
+            _send_steps(encoder, entity, f, f.step, old, new, op)
+        else:
+            _send_change(encoder, entity, f, old, new, op)
 
 
 def _send_steps(
-    encoder: PatchEncoder, entity: Entity, f: Field, step: float, old: Any, new: Any, op: Packer
+    encoder: PatchEncoder, entity: Entity, f: Field, step: float, was: float, now: float, op: Packer
 ) -> None:
-    """Like `steps`, with what is usual first: two floats that no more than 2**40 steps take to zero."""
-    if type(old) is float and type(new) is float:
-        was, now = old, new
-        start, end = was / step, now / step
-        if -_NEAR < start < _NEAR and -_NEAR < end < _NEAR:
-            units = int(end + _ROUNDS - _ROUNDS)
-            way = units - int(start + _ROUNDS - _ROUNDS)
-            if not way:
-                return
-            if not f.public:
-                encoder.owned(entity, f, f.number, units)
-            elif -128 <= way <= 127 and (units > 255 or units < -255):
-                op.put_int(f.added)
-                op.put_int(way)
-            else:
-                op.put_int(f.number)
-                op.put_int(units)
-            return
+    """Like `steps`, with what is usual first: floats that no more than 2**40 steps take to zero."""
+    start, end = was / step, now / step
+    if not (-_NEAR < start < _NEAR and -_NEAR < end < _NEAR):
+        _send_change(encoder, entity, f, was, now, op)
+        return
+    units = int(end + _ROUNDS - _ROUNDS)
+    way = units - int(start + _ROUNDS - _ROUNDS)
+    if not way:
+        return
+    if not f.public:
+        if f.owned:
+            encoder.owned(entity, f, f.number, units)
+    elif -128 <= way <= 127 and (units > 255 or units < -255):
+        op.put_int(f.added)
+        op.put_int(way)
+    else:
+        op.put_int(f.number)
+        op.put_int(units)
+
+
+def _send_change(encoder: PatchEncoder, entity: Entity, f: Field, old: Any, new: Any, op: Packer) -> None:
     change = steps(f, old, new)
     if change is not None:
         _send(encoder, entity, f, change[0], change[1], op)

@@ -1,5 +1,5 @@
 cimport cython
-from gameserver.state.entity cimport Tracked
+from gameserver.state.entity cimport Tracked, values_of
 
 @cython.locals(entity=Tracked, pairs=list)
 cpdef list dump_node(tree, node, long long known_id=*)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gameserver.errors import StateError
 from gameserver.state import links
 from gameserver.state.containers import List, Map
-from gameserver.state.entity import Entity, fields_of
+from gameserver.state.entity import Entity, fields_of, values_of
 from gameserver.state.node import Node, put
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def dump_node(tree: Tree, node: Node, known_id: int = 0) -> list[Any]:
     if isinstance(node, List):
         return [node._id, "list", node._audience, None, [_plain(tree, value, known_id) for value in node._items]]
     entity: Any = node
-    values = [_plain(tree, value, known_id) for value in entity._now]
+    values = [_plain(tree, value, known_id) for value in values_of(entity)]
     return [entity._id, tree.classes.index(type(entity)), entity._audience, entity._owner, values]
 
 

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from gameserver.state.tree import Tree
 
 T = TypeVar("T")
+NUMBERS_MAX: Final = 0 if __file__.endswith(".py") else 8
+"""So many numbers of an entity lie within it where this is compiled: those of declared `float` and `int` fields.
 
+Each would be an object in memory of its own, held by a dict and two lists: places that no cache has any more when the
+next tick comes. Interpreted, all of that is quicker than any way around it.
+"""
 
 class Visibility(IntEnum):
     """Who receives a field of an entity that they may see."""
@@ -80,7 +85,8 @@ class Field:
     """One field of an entity class. `number` is its place there and on the wire: public first, server_only last."""
 
     __slots__ = (
-        "added", "default", "exact", "name", "nodes", "number", "owned", "public", "step", "type", "visibility",
+        "added", "default", "exact", "name", "nodes", "number", "owned", "place", "public", "step", "type",
+        "visibility", "whole",
     )  # fmt: skip
 
     def __init__(self, name: str, spec: FieldSpec, type_: ValueType, number: int) -> None:
@@ -93,6 +99,8 @@ class Field:
         self.type = type_
         # The one class whose values are stored without another look (but for the range of integers).
         self.exact = type_.scalar if type_.scalar in (float, int, bool, bytes) and not type_.choices else None
+        self.whole = self.exact is int
+        self.place = -1  # among the numbers that lie within the entity, if it is one of them
         self.nodes = type_.nodes
         self.public = self.visibility is Visibility.PUBLIC
         self.owned = self.visibility is Visibility.OWNER
@@ -117,6 +125,14 @@ class Field:
         if kind is int and not INT_MIN <= value <= INT_MAX:
             raise StateError(f"{type(entity).__name__}.{self.name} must fit 64 bits, not {value}")
         return value
+
+    def __get__(self, entity: Any, owner: Any) -> Any:
+        if entity is None:
+            raise AttributeError(f"{self.name} is a field: only objects of {owner.__name__} have it")
+        return _number(entity, self) if self.place >= 0 else entity._values[self.name]
+
+    def __set__(self, entity: Any, value: Any) -> None:
+        _write(entity, self.name, value)
 
     def __repr__(self) -> str:
         return f"Field({self.name!r})"
@@ -172,15 +188,27 @@ def _build_fields(cls: type[Entity]) -> dict[str, Field]:
     for field in fields.values():
         if field.default is not MISSING:
             field.default = field.type.convert(field.default, f"the default of {cls.__name__}.{field.name}")
+    _place_numbers(cls, fields)
     return fields
+
+
+def _place_numbers(cls: type[Entity], fields: dict[str, Field]) -> None:
+    """Has the first numbers of a class lie within its objects, and be read there."""
+    numbers = [f for f in fields.values() if f.exact is float or (f.exact is int and f.step is None)]
+    numbers = [f for f in numbers if not f.type.optional]
+    for place, field in enumerate(numbers[:NUMBERS_MAX]):
+        field.place = place
+    for field in fields.values():  # one for which there is no room may have lain within the objects of a base class
+        if field.place >= 0 or isinstance(inspect.getattr_static(cls, field.name, None), Field):
+            setattr(cls, field.name, field)
 
 
 class Tracked:
     """What of `Entity` has C types where it is compiled: its slots, and what a write does."""
 
     __slots__ = (
-        "_audience", "_flushed", "_id", "_known", "_log", "_now", "_owner", "_parent", "_scope", "_tree", "_values",
-        "_where",
+        "_audience", "_flushed", "_id", "_known", "_log", "_now", "_others", "_owner", "_parent", "_scope", "_tree",
+        "_values", "_where",
     )  # fmt: skip
 
     if TYPE_CHECKING:
@@ -192,6 +220,10 @@ class Tracked:
         _values: dict[str, Any]  # the object's `__dict__`, found in half the time: the fields by name
         _now: list[Any]  # the same values in the order of their fields
         _flushed: list[Any]  # what they were at the last flush
+        # Only where this is compiled:
+        _numbers: Any  # those that lie within it
+        _flushed_numbers: Any  # what they were at the last flush
+        _others: bool  # may anything else have been written since then?
 
     def __setattr__(self, name: str, value: Any) -> None:
         _write(self, name, value)
@@ -209,14 +241,75 @@ def _write(entity: Tracked, name: str, value: Any) -> None:
     kind = type(value)
     if kind is not field.exact or (kind is int and not INT_MIN <= value <= INT_MAX):
         value = field.checked(entity, value)
-    now, log, number = entity._now, entity._log, field.number
+    log = entity._log
+    if field.place >= 0:
+        if log is not None:
+            log.append((entity, field, _number(entity, field)))
+        _put_number(entity, field, value)
+        return
+    now, number = entity._now, field.number
     if log is not None:
+        if NUMBERS_MAX:
+            entity._others = True
         old = now[number]
         log.append((entity, field, old))
         if field.nodes and (isinstance(old, Node) or isinstance(value, Node)):
             entity._tree.relink = True  # type: ignore[union-attr]
     now[number] = value
     entity._values[name] = value
+
+
+def _number(entity: Tracked, field: Field) -> Any:
+    """A number that lies within an entity."""
+    place = field.place
+    if field.whole:
+        return entity._numbers[place].whole
+    return entity._numbers[place].real
+
+
+def _put_number(entity: Tracked, field: Field, value: Any) -> None:
+    """Has it be another one."""
+    place = field.place
+    if field.whole:
+        entity._numbers[place].whole = value
+    else:
+        entity._numbers[place].real = value
+
+
+def values_of(entity: Tracked) -> list[Any]:
+    """What an entity holds, in the order of its fields."""
+    if not NUMBERS_MAX:
+        return entity._now
+    return [_number(entity, f) if f.place >= 0 else entity._now[f.number] for f in entity._known.values()]
+
+
+def others_written(entity: Tracked) -> bool:
+    """May anything but the numbers within it have been written since this was asked last?"""
+    if not NUMBERS_MAX:
+        return True
+    written, entity._others = entity._others, False
+    return written
+
+
+def remember(entity: Tracked) -> None:
+    """What it holds is flushed."""
+    entity._flushed[:] = entity._now
+    for place in range(NUMBERS_MAX):
+        entity._flushed_numbers[place] = entity._numbers[place]
+
+
+def unflush(entity: Tracked, field: Field, old: Any) -> None:
+    """What this field holds is not flushed: that is still `old`."""
+    if not entity._flushed:
+        return
+    if field.place >= 0 and field.whole:
+        entity._flushed_numbers[field.place].whole = old
+    elif field.place >= 0:
+        entity._flushed_numbers[field.place].real = old
+    else:
+        entity._flushed[field.number] = old
+        if NUMBERS_MAX:
+            entity._others = True
 
 
 class Entity(Tracked, Node):
@@ -253,6 +346,8 @@ class Entity(Tracked, Node):
         put(self, "_owner", player_id(owner))
         put(self, "_audience", audience_name(audience))
         held = {name: field.make_default() for name, field in fields.items() if name not in values}
+        for name in [name for name in held if fields[name].place >= 0]:
+            _put_number(self, fields[name], held.pop(name))
         _put_dict(self, held)
         put(self, "_values", held)
         put(self, "_now", [held.get(name) for name in fields])
@@ -289,11 +384,10 @@ class Entity(Tracked, Node):
 
     def _undo(self, entry: LogEntry) -> None:
         field, old = entry[1], entry[2]
-        self._values[field.name] = self._now[field.number] = old
-
-    def _remember(self) -> None:
-        """What it holds is flushed."""
-        self._flushed[:] = self._now
+        if field.place >= 0:
+            _put_number(self, field, old)
+        else:
+            self._values[field.name] = self._now[field.number] = old
 
     def _children(self) -> list[tuple[Node, Where]]:
         found: list[tuple[Node, Where]] = []

@@ -12,7 +12,7 @@ from typing import Any, Final
 from gameserver.errors import StateError
 from gameserver.state import dump as dumping
 from gameserver.state import links, literal, patch
-from gameserver.state.entity import Entity, Field, Visibility, entity_classes
+from gameserver.state.entity import Entity, Field, Visibility, entity_classes, remember, unflush
 from gameserver.state.groups import Group
 from gameserver.state.node import EVERYONE, LogEntry, Node, Scope, Where, put
 
@@ -197,7 +197,7 @@ class Tree:
         self.flushed_id = self.next_id - 1
         if self.new_entities:
             for entity in self.new_entities:
-                entity._remember()
+                remember(entity)
             self.new_entities.clear()
             self.new_classes.clear()
         if self.rescoped or self.gone or self.moved:
@@ -209,8 +209,8 @@ class Tree:
         """Nothing of a flush that failed went out: the next one has it all."""
         for entry in reversed(self.log):
             entity = entry[0]
-            if isinstance(entity, Entity) and entity._flushed:
-                entity._flushed[entry[1].number] = entry[2]
+            if isinstance(entity, Entity):
+                unflush(entity, entry[1], entry[2])
 
     def full_state(self, viewer: str) -> bytes:
         """The root's literal as `viewer` sees it, encoded. Raises `StateError` while changes wait to be flushed."""

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gameserver.state import Entity, Map, Mirror, Tree, owner_only, quantized, server_only, to_plain
+from gameserver.errors import StateError
+from gameserver.state import Entity, List, Map, Mirror, Tree, owner_only, quantized, server_only, to_plain
 from gameserver.state import patch as patching
 from gameserver.state.collect import steps
+from gameserver.state.patch import PatchEncoder
+from tests.state.world import Side
 
 STEP = 0.01
 numbers = st.floats() | st.integers(-(2**63), 2**63 - 1) | st.none()
@@ -115,3 +118,103 @@ def test_a_flush_that_fails_takes_nothing_with_it(again: bool, monkeypatch: pyte
     mirror.apply(msgspec.msgpack.decode(tree.flush().everyone), [])
     assert to_plain(mirror.root) == tree.view("*spectators")
     assert tree.flush().everyone == patching.EMPTY_OPS
+
+
+class Plenty(Entity):
+    """More numbers than lie within an entity, of all kinds."""
+
+    a: float = 0.0
+    b: int = 0
+    c: float = quantized(0.0, step=STEP)
+    d: float = owner_only(0.0)
+    e: int = owner_only(0)
+    f: float = owner_only(quantized(0.0, step=STEP))
+    g: float = server_only(0.0)
+    h: int = server_only(0)
+    i: float = 1.5
+    j: int = 7
+    k: float = quantized(2.0, step=STEP)
+    l: float | None = None  # noqa: E741
+    m: str = ""
+
+
+class More(Plenty):
+    n: int = 3
+
+
+class Plenties(Entity):
+    all: List[Plenty]
+
+
+FIELDS = "abcdefghijklmn"
+writes = st.tuples(st.integers(0, 1), st.sampled_from(FIELDS), st.floats(), st.integers(-(2**63), 2**63 - 1))
+
+
+def write(entity: Any, name: str, real: float, whole: int) -> None:
+    if name == "m":
+        entity.m = str(whole)
+    elif name != "n" or isinstance(entity, More):
+        setattr(entity, name, whole if name in "behjn" else real)
+
+
+def exact(entity: Entity) -> list[Any]:
+    return [msgspec.msgpack.encode(getattr(entity, name)) for name in FIELDS if hasattr(entity, name)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.lists(writes, max_size=8), st.sampled_from(["keep", "undo", "fail"])), max_size=8))
+def test_numbers_wherever_they_lie(transactions: list[tuple[list[Any], str]]) -> None:
+    """What clients see, what a rollback leaves, what a failed flush repeats and what a journal rebuilds."""
+    tree = Tree(Plenties())
+    root: Any = tree.root
+    root.all.extend([Plenty(owner="ann", a=-0.0, b=9), More(owner="bob")])
+    for viewer in ("ann", "bob"):
+        tree.add_viewer(viewer)
+    tree.flush()
+    dumped = msgspec.msgpack.encode(tree.dump())
+    sides = [Side(tree, viewer) for viewer in ("ann", "bob")]
+    journal = []
+    for wrote, then in transactions:
+        before = [exact(entity) for entity in root.all]
+        mark = tree.mark()
+        for which, *what in wrote:
+            write(root.all[which], *what)
+        if then == "undo":
+            tree.rollback(mark)
+            assert [exact(entity) for entity in root.all] == before
+            continue
+        tree.check(mark)
+        if then == "fail" and tree.dirty:
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(patching, "encode_patch", fail)
+                with pytest.raises(ZeroDivisionError):
+                    tree.flush(journal=True)
+        patch = tree.flush(journal=True)
+        for side in sides:
+            side.receive(patch)
+            assert packed(side.plain) == packed(tree.view(side.viewer))
+        if patch.journal is not None:
+            journal.append(msgspec.msgpack.decode(patch.journal))
+    loaded: Any = Tree.load(msgspec.msgpack.decode(dumped), Plenties(), journal).root
+    assert [exact(entity) for entity in loaded.all] == [exact(entity) for entity in root.all]
+
+
+def packed(view: Any) -> bytes:
+    return msgspec.msgpack.encode(view, order="sorted")
+
+
+def fail(tree: Tree, journal: bool) -> Any:
+    PatchEncoder(tree).encode(journal)
+    raise ZeroDivisionError
+
+
+def test_a_field_is_not_an_attribute_of_its_class() -> None:
+    thing: Any = More(a=2.0)
+    assert (thing.a, thing.n, thing.copy().a) == (2.0, 3, 2.0)
+    assert not hasattr(More, "a")
+    with pytest.raises(AttributeError):
+        _ = More.n
+    with pytest.raises(StateError, match=r"More.b must fit 64 bits"):
+        thing.b = 2**63
+    with pytest.raises(StateError, match=r"More.b must be int, not float"):
+        thing.b = 1.5

@@ -335,7 +335,7 @@ class SimNode:
 
 def run_virtually(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run on a loop whose time passes only while nothing else is to be done."""
-    loop = looptime.new_event_loop(start=1000.0)
+    loop = looptime.new_event_loop(start=1000.0, noop_cycles=0)  # no thread and no socket could end a pause
     try:
         loop.run_until_complete(main())
     finally:

@@ -39,7 +39,7 @@ def settings(store_settings: Settings) -> Settings:
     return changed(
         store_settings,
         server={"port": 0, "node_id": "web"},
-        match={"snapshot_interval_seconds": 0.5, "snapshot_idle_seconds": 0.2},
+        match={"snapshot_interval_seconds": 0.1, "snapshot_idle_seconds": 0.2},  # six times that with a journal
     )
 
 

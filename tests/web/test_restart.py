@@ -146,7 +146,7 @@ async def test_a_match_that_nobody_changes_is_saved_once(settings: Settings) -> 
         alice = await RawClient.open(app, "alice")
         await alice.join("board")
         saved = await eventually(lambda: app.metrics.value("snapshots_total", outcome="saved"))
-        await asyncio.sleep(1.2)  # more than two intervals
+        await asyncio.sleep(1.5)  # more than two intervals of a match with a journal
         assert app.metrics.value("snapshots_total", outcome="saved") == saved
         await alice.close()
 
@@ -171,8 +171,7 @@ async def test_stop_does_not_wait_for_a_client_that_does_not_answer(settings: Se
     await app.stop()
     assert time.monotonic() - started < 6
     assert len(app.web.connections) == 0
-    for client in clients:
-        await client.close()
+    await asyncio.gather(*(client.close() for client in clients))
 
 
 async def test_snapshots_do_not_wait_for_the_documents(settings: Settings) -> None:

@@ -9,26 +9,14 @@ full state, exactly as to a client that comes back. Actions are kept until they 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from gameserver.cluster.delivery import CarriedSegments, Gated
-from gameserver.cluster.links import (
-    ACK,
-    CLOSED,
-    EVENTS,
-    Attach,
-    Leave,
-    Lost,
-    error_from,
-    kind_of,
-    open_joined,
-    payloads,
-    plain_of,
-    readdress,
-    reframe,
-)
+from gameserver.cluster.frames import ACK, CLOSED, EVENTS, kind_of, payloads, readdress, reframe
+from gameserver.cluster.links import Attach, Leave, Lost, error_from, open_joined, plain_of
 from gameserver.cluster.member import Flow, Member, Seating
 from gameserver.cluster.owner import is_joined
 from gameserver.cluster.seats import KEPT_MAX, Joining, Kept, Seat, View
@@ -50,7 +38,7 @@ from gameserver.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from gameserver.cluster.edge import Edges
     from gameserver.cluster.hosted import HostedMatch
@@ -69,6 +57,12 @@ RESEND_SOON_SECONDS = 0.02
 
 class RemoteMatch(Seating):
     """A match that runs elsewhere, and its members here."""
+
+    __slots__ = (
+        "_clock", "_edges", "_fanout", "_joined", "_live", "_pending", "_services", "by_session", "closed", "epoch",
+        "events_total", "link", "next_owner", "numbered_by", "owner", "seats", "serial", "subscription", "version",
+        "watch",
+    )  # fmt: skip
 
     def __init__(self, edges: Edges, match_id: str, channel: int, owner: str) -> None:
         super().__init__(match_id, channel, {})  # the owner knows its actions
@@ -117,7 +111,7 @@ class RemoteMatch(Seating):
         finally:
             if not future.done() or future.cancelled() or future.exception() is not None:
                 seat.unseat(member)
-                self._left(seat, lambda: Lost(self.match_id, self._edges.node, seat.session))
+                self._left(seat)
         return moved or member
 
     def _place(self, *, spectate: bool, resume: Resume | None) -> Seat:
@@ -145,35 +139,40 @@ class RemoteMatch(Seating):
 
     def leave(self, member: Member, reason: str) -> None:
         """The player gives up the seat; said until the owner has heard it."""
-        seat = self._seat_of(member)
-        self._fanout.gone(member)
-        if seat is None or not seat.unseat(member):
+        seat = self._take_away(member)
+        if seat is None:
             return
-        self._live = None
-
-        def say() -> ToOwner:
-            message = Leave(self.match_id, self._edges.node, seat.session, reason)
-            if not seat.spectator:
-                self._edges.leaving[self.match_id, seat.session] = (self.owner, message)
-            return message
-
-        self._left(seat, say)
+        message = Leave(self.match_id, self._edges.node, seat.session, reason)
+        if seat.empty and not seat.spectator and self._is_known(seat):
+            self._edges.leaving[self.match_id, seat.session] = (self.owner, message)
+        self._left(seat, message)
 
     def lost(self, member: Member) -> None:
         """Its connection is gone; the owner keeps the seat for a while."""
+        seat = self._take_away(member)
+        if seat is not None:
+            self._left(seat)
+
+    def _take_away(self, member: Member) -> Seat | None:
+        """The seat that the member was on until now."""
         seat = self._seat_of(member)
         self._fanout.gone(member)
         if seat is None or not seat.unseat(member):
-            return
+            return None
         self._live = None
-        self._left(seat, lambda: Lost(self.match_id, self._edges.node, seat.session))
+        return seat
 
-    def _left(self, seat: Seat, say: Callable[[], ToOwner]) -> None:
+    def _left(self, seat: Seat, message: ToOwner | None = None) -> None:
+        """Nobody may be on it any more: the owner hears this, or else that the connection is gone."""
         if not seat.empty:
             return
-        if seat.session and self.seats.get(seat.number) is seat:
-            self.to_owner(say())
+        if self._is_known(seat):
+            self.to_owner(message or Lost(self.match_id, self._edges.node, seat.session))
         self._drop(seat)
+
+    def _is_known(self, seat: Seat) -> bool:
+        """Has it a session that is not another seat's by now?"""
+        return bool(seat.session) and self.seats.get(seat.number) is seat
 
     def _drop(self, seat: Seat) -> None:
         self.seats.pop(seat.number, None)
@@ -207,7 +206,7 @@ class RemoteMatch(Seating):
         else:
             seat.keep(Kept(seq, name, args, quiet, crc), self._clock.now())
             if seat.attached:
-                self._act(seat, seat.kept[seq], quiet=quiet)
+                self._act(seat, seat.kept[seq], quiet)
 
     def _refuse(self, member: Member, seq: int, error: GameServerError) -> None:
         member.receiver.write((ws_frame(encode_refusal(self.channel, seq, self.version, error)),))
@@ -218,9 +217,9 @@ class RemoteMatch(Seating):
         if not seat.attached:
             return
         for seq in sorted(seat.kept):
-            self._act(seat, seat.kept[seq], quiet=False)
+            self._act(seat, seat.kept[seq], False)
 
-    def _act(self, seat: Seat, kept: Kept, *, quiet: bool) -> None:
+    def _act(self, seat: Seat, kept: Kept, quiet: bool) -> None:
         if self.owner:
             action = (self.match_id, seat.session, kept.seq, kept.name, kept.args, quiet, kept.crc)
             self._edges.act(self.owner, action)
@@ -333,7 +332,7 @@ class RemoteMatch(Seating):
         before = seat.resend_soon
         wanted = seat.settle(ack, self._clock.now())
         if seat.resend_soon and not before:
-            self._clock.call_at(self._clock.now() + RESEND_SOON_SECONDS, lambda: self.resend(seat))
+            self._clock.call_at(self._clock.now() + RESEND_SOON_SECONDS, partial(self.resend, seat))
         return wanted
 
     def refused(self, message: Refused) -> None:
@@ -554,7 +553,8 @@ class RemoteMatch(Seating):
 
     def _members(self) -> tuple[Member, ...]:
         if self._live is None:
-            self._live = tuple(member for seat in self.seats.values() if seat.in_step for member in seat.members)
+            in_step = [member for seat in self.seats.values() if seat.in_step for member in seat.members]
+            self._live = tuple(in_step)
         return self._live
 
     # --- the match comes here -----------------------------------------------------------------------------------------

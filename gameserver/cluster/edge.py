@@ -86,6 +86,12 @@ class Sought:
 class Edges:
     """All matches that this node carries."""
 
+    __slots__ = (
+        "_acted_at", "_bring", "_bus", "_clock", "_collected", "_heard", "_is_owner", "_leave_attempts",
+        "_next_channel", "_prefix", "_seats", "_seek_now", "_sought", "_store", "_tasks", "gaps", "leaving", "node",
+        "policy", "remotes", "services",
+    )  # fmt: skip
+
     def __init__(
         self,
         bus: Bus,
@@ -177,7 +183,7 @@ class Edges:
         remote = RemoteMatch(self, match_id, self._next_channel(), owner)
         self.remotes[match_id] = remote
         remote.subscription = self._bus.subscribe(
-            match_channel(self._prefix, match_id), lambda payload: self._on_match(remote, payload)
+            match_channel(self._prefix, match_id), partial(self._on_match, remote)
         )
         if owner:
             self._heard.setdefault(owner, self._clock.now())

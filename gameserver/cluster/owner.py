@@ -14,8 +14,8 @@ import structlog
 
 from gameserver.cluster.delivery import build_gated, build_missed_events
 from gameserver.cluster.fanout import gated_frames
+from gameserver.cluster.frames import JOINED, kind_of, payloads
 from gameserver.cluster.links import (
-    JOINED,
     Acts,
     Attach,
     Beat,
@@ -29,10 +29,8 @@ from gameserver.cluster.links import (
     Shared,
     Unknown,
     encode_link,
-    kind_of,
     match_channel,
     node_channel,
-    payloads,
 )
 from gameserver.cluster.member import Flow, Member
 from gameserver.cluster.receiver import RemoteReceiver
@@ -93,6 +91,8 @@ class EdgeSeat(RemoteReceiver):
 class EdgeLink:
     """What one edge carries of one match."""
 
+    __slots__ = ("_checksum", "by_session", "edge", "fan", "seats", "serial", "watchers")
+
     def __init__(self, fan: EdgeFan, edge: str) -> None:
         self.fan = fan
         self.edge = edge
@@ -142,7 +142,7 @@ class EdgeLink:
             ),
         )  # fmt: skip
 
-    def private(self, segments: Segments | None, gated: Gated | None, version: int, *, alone: bool) -> bool:
+    def private(self, segments: Segments | None, gated: Gated | None, version: int, alone: bool) -> bool:
         """Publish what only some behind this edge may see; whether there was anything."""
         viewers = {seat.member.viewer for seat in self.seats.values() if seat.member and seat.member.flow is Flow.LIVE}
         parts: dict[str, bytes] = {}
@@ -168,6 +168,8 @@ class EdgeLink:
 
 class EdgeFan:
     """All edges of one match."""
+
+    __slots__ = ("events_total", "hosted", "links", "owner", "serial", "version")
 
     def __init__(self, owner: Owners, hosted: HostedMatch) -> None:
         self.owner = owner
@@ -196,7 +198,7 @@ class EdgeFan:
         let_out = build_gated(self.hosted.channel, output) if gated and _has_gated(output) else None
         if let_out is not None:
             self._hold(let_out)
-        needs = self._private(segments, let_out, output.version, alone=False)
+        needs = self._private(segments, let_out, output.version, False)
         self.events_total += len(segments.events)
         self._share(
             Shared(
@@ -215,7 +217,7 @@ class EdgeFan:
             return
         gated = build_gated(self.hosted.channel, output)
         self._hold(gated)
-        needs = self._private(None, gated, output.version, alone=gated.everyone is None)
+        needs = self._private(None, gated, output.version, gated.everyone is None)
         if gated.everyone is not None:
             self._share(
                 Shared(
@@ -224,13 +226,13 @@ class EdgeFan:
                 )
             )  # fmt: skip
 
-    def _private(self, segments: Segments | None, gated: Gated | None, version: int, *, alone: bool) -> dict[str, int]:
+    def _private(self, segments: Segments | None, gated: Gated | None, version: int, alone: bool) -> dict[str, int]:
         if not gated and (segments is None or not (segments.private or segments.private_low)):
             return {}
         return {
             link.edge: link.serial
             for link in self.links.values()
-            if link.private(segments, gated, version, alone=alone)
+            if link.private(segments, gated, version, alone)
         }
 
     def _share(self, message: Shared) -> None:
@@ -248,6 +250,11 @@ class EdgeFan:
 
 class Owners:
     """Everything this node's matches have to do with edges."""
+
+    __slots__ = (
+        "_bus", "_carried", "_clock", "_find", "_heard", "_silent_seconds_max", "address", "node", "prefix",
+        "serials_until",
+    )  # fmt: skip
 
     def __init__(
         self,

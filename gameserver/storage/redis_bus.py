@@ -45,6 +45,12 @@ _Publish = tuple[str, str, bytes]
 class RedisBus:
     """`Bus` over one Redis or Valkey server. Make it in a running event loop; it connects by itself, and again."""
 
+    __slots__ = (
+        "_all_sent", "_changed", "_closed", "_gap_callbacks", "_handlers", "_listening", "_loop", "_missing", "_pool",
+        "_queue", "_queued_bytes", "_ready", "_sent_at", "_settings", "_speaking", "_standing", "_tasks", "_told",
+        "counts",
+    )  # fmt: skip
+
     def __init__(self, url: str, settings: RedisSettings) -> None:
         self.counts = BusCounts()
         self._settings = settings
@@ -180,7 +186,8 @@ class RedisBus:
     def _take_batch(self) -> list[_Publish]:
         queue = self._queue
         batch = [queue.popleft() for _ in range(min(len(queue), BATCH_MESSAGES_MAX))]
-        self._queued_bytes -= sum(len(payload) for _, _, payload in batch)
+        for _, _, payload in batch:
+            self._queued_bytes -= len(payload)
         return batch
 
     def _drop_queue(self) -> None:
@@ -326,19 +333,23 @@ class _Subscription:
 class _Mouth(RequestLink):
     """The publishing connection."""
 
+    __slots__ = ("ended",)
+
     def __init__(self, connection: Any) -> None:
         super().__init__(connection)
         self.ended: asyncio.Future[Exception] = self.loop.create_future()
 
     def lost(self, error: Exception) -> None:
         """It ends: another one is opened."""
-        super().lost(error)
+        RequestLink.lost(self, error)  # compiled, such a method has no `super()`
         if not self.ended.done():
             self.ended.set_result(error)
 
 
 class _Ears(RedisLink):
     """The listening connection."""
+
+    __slots__ = ("_tell", "_tell_changed", "error")
 
     def __init__(self, connection: Any, heard: Callable[[Any], None], changed: Callable[[], None]) -> None:
         super().__init__(connection)

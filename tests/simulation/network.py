@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gameserver.client.errors import ConnectionLost, ServerUnreachable, error_from_close
-from gameserver.cluster.links import payloads
+from gameserver.cluster.frames import payloads
 from gameserver.errors import GameServerError, StoreUnavailable, should_reconnect
 from gameserver.protocol import PING_FRAME
 from gameserver.storage import Append, Outcome, Token

@@ -9,8 +9,8 @@ import pytest
 
 from gameserver.cluster import User
 from gameserver.cluster.hosted import HostedMatch
-from gameserver.cluster.links import Acts, node_channel
-from gameserver.cluster.owner import FULL_VERSION, Owners
+from gameserver.cluster.links import Acts, decode_node, node_channel
+from gameserver.cluster.owner import FULL_VERSION
 from gameserver.errors import GameNotFound, MatchFull, MatchMoved, MatchNotFound, PermissionDenied
 from gameserver.match import Game, game_name
 from gameserver.storage import SnapshotMeta, encode_snapshot
@@ -118,19 +118,19 @@ def test_actions_that_come_together_travel_together_and_nothing_overtakes_them()
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_actions_that_others_follow_are_sent_once(lost: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actions_that_others_follow_are_sent_once(lost: bool) -> None:
     """An outcome may be long in coming; that one is missing is said by the owner. The last one is sent again."""
 
     async def main() -> None:
         received: list[int] = []
-        acts = Owners.acts
 
-        def listen(owners: Owners, message: Acts) -> None:
-            received.extend(action[2] for action in message.actions)
-            acts(owners, message)
+        def listen(payload: bytes) -> None:
+            message = decode_node(payload)
+            if isinstance(message, Acts):
+                received.extend(action[2] for action in message.actions)
 
-        monkeypatch.setattr(Owners, "acts", listen)
-        world, _owner, edge, hosted = await two_nodes(Ticking)
+        world, owner, edge, hosted = await two_nodes(Ticking)
+        owner.bus.subscribe(NODE_A, listen)
         ben = await edge.client("ben", hosted.match_id)
         await asyncio.sleep(0.1)
         for number in range(15):  # every 16th is acknowledged
@@ -299,9 +299,10 @@ def test_a_question_that_a_later_one_has_overtaken_is_not_answered() -> None:
         remote = edge.crossing.edges.remotes[hosted.match_id]
         [seat] = remote.seats.values()
         overtaken: list[Any] = []
-        to_owner, remote.to_owner = remote.to_owner, overtaken.append  # type: ignore[method-assign]
+        owner.bus.subscribe(node_channel("gs", "nobody"), lambda payload: overtaken.append(decode_node(payload)))
+        runs_it, remote.owner = remote.owner, "nobody"
         remote.ask(seat)
-        remote.to_owner = to_owner  # type: ignore[method-assign]
+        remote.owner = runs_it
         remote.ask(seat)
         await eventually(lambda: seat.asked_at is None, 0.1)
         hosted.members[seat.session].receive(1, "shout", [1], quiet=True)

@@ -6,6 +6,7 @@ from gameserver.cluster.frames cimport kind_of, payloads, readdress, reframe
 from gameserver.cluster.member cimport Member, Seating
 from gameserver.cluster.seats cimport Seat
 from gameserver.cluster.services cimport Services
+from gameserver.protocol.plain cimport is_plain
 from gameserver.protocol.websocket cimport ws_frame
 
 cdef class RemoteMatch(Seating):
@@ -23,6 +24,7 @@ cdef class RemoteMatch(Seating):
     cdef public Seat watch
     @cython.locals(seat=Seat)
     cpdef object receive(self, Member member, long long seq, name, args, bint quiet, crc=*)
+    cpdef object pass_on(self, args)
     cpdef object leave(self, Member member, reason)
     cpdef object lost(self, Member member)
     cpdef object catch_up(self, Member member)

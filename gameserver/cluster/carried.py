@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from msgspec import Raw
 
 from gameserver.cluster.delivery import CarriedSegments, Gated
 from gameserver.cluster.frames import ACK, CLOSED, EVENTS, kind_of, payloads, readdress, reframe
@@ -36,6 +37,7 @@ from gameserver.protocol import (
     encode_state,
     ws_frame,
 )
+from gameserver.protocol.plain import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -207,6 +209,10 @@ class RemoteMatch(Seating):
             seat.keep(Kept(seq, name, args, quiet, crc), self._clock.now())
             if seat.attached:
                 self._act(seat, seat.kept[seq], quiet)
+
+    def pass_on(self, args: Any) -> Any:
+        """See `Seating.pass_on`. The owner knows best what the action takes."""
+        return Raw(args) if type(args) is bytes and is_plain(args) else None
 
     def _refuse(self, member: Member, seq: int, error: GameServerError) -> None:
         member.receiver.write((ws_frame(encode_refusal(self.channel, seq, self.version, error)),))
@@ -589,7 +595,8 @@ class RemoteMatch(Seating):
             return
         for seq in sorted(seat.kept):
             kept = seat.kept[seq]
-            hosted.receive(member, seq, kept.name, kept.args, quiet=kept.quiet, crc=kept.crc)
+            args = plain_of(kept.args) if isinstance(kept.args, Raw) else kept.args
+            hosted.receive(member, seq, kept.name, args, quiet=kept.quiet, crc=kept.crc)
 
     def _move_joining(self, hosted: HostedMatch, seat: Seat, member: Member, waiting: Joining) -> None:
         if waiting.future.done():

@@ -54,7 +54,8 @@ class Acts(LinkMessage, tag=2):
     """Actions of sessions behind this edge, in the order in which they came."""
 
     edge: str
-    actions: list[Action]
+    actions: list[tuple[str, str, int, str | int, msgspec.Raw, bool, int | None]]
+    """Each an `Action`, its arguments still encoded when it arrives: they are best decoded by the action's types."""
 
 
 class Leave(LinkMessage, tag=3):
@@ -275,7 +276,7 @@ def open_joined(payload: bytes) -> dict[str, msgspec.Raw]:
 
 
 def plain_of(raw: msgspec.Raw) -> Any:
-    """What such an entry says."""
+    """What such an entry says, or arguments."""
     return msgspec.msgpack.decode(raw)
 
 

@@ -6,6 +6,7 @@ cdef class Seating:
     cdef public long long channel
     cdef public object match_id
     cpdef object receive(self, Member member, long long seq, name, args, bint quiet, crc=*)
+    cpdef object pass_on(self, args)
     cpdef object leave(self, Member member, reason)
     cpdef object lost(self, Member member)
     cpdef object catch_up(self, Member member)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gameserver.cluster.receiver import RemoteReceiver
 from gameserver.match import Session
@@ -40,6 +40,10 @@ class Seating:
     ) -> None:
         """One action; `crc` is that of its arguments as they came, if they came encoded."""
         raise NotImplementedError
+
+    def pass_on(self, args: Any) -> Any:
+        """Arguments, still encoded, as `receive` may get them; None: it wants them decoded."""
+        return None
 
     def leave(self, member: Member, reason: str) -> None:
         """The player gives up the seat."""

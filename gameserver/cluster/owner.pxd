@@ -3,6 +3,7 @@ from gameserver.cluster.delivery cimport Gated, Segments
 from gameserver.cluster.hosted cimport HostedMatch
 from gameserver.cluster.member cimport Member
 from gameserver.cluster.receiver cimport RemoteReceiver
+from gameserver.match.actions cimport ActionSpec
 from gameserver.match.output cimport MatchOutput as Output
 
 cdef class EdgeSeat(RemoteReceiver):
@@ -46,6 +47,8 @@ cdef class Owners:
     cpdef object to_match(self, match_id, message)
     @cython.locals(seat=EdgeSeat)
     cpdef object acts(self, message)
+    @cython.locals(spec=ActionSpec)
+    cpdef object _read(self, Member member, name, args)
     @cython.locals(link=EdgeLink)
     cpdef EdgeSeat _seat(self, match_id, edge, session)
     @cython.locals(hosted=HostedMatch, fan=EdgeFan)

@@ -31,6 +31,7 @@ from gameserver.cluster.links import (
     encode_link,
     match_channel,
     node_channel,
+    plain_of,
 )
 from gameserver.cluster.member import Flow, Member
 from gameserver.cluster.receiver import RemoteReceiver
@@ -41,11 +42,13 @@ from gameserver.protocol import Resume
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from msgspec import Raw
+
     from gameserver.cluster.delivery import Gated, Segments
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.links import ToEdge, ToMatch
     from gameserver.cluster.ports import Clock
-    from gameserver.match import MatchOutput
+    from gameserver.match import Args, MatchOutput
     from gameserver.storage import Bus
 
 log = structlog.get_logger("gameserver.cluster")
@@ -367,7 +370,12 @@ class Owners:
             if seat is None or seat.member is None:
                 self._unknown(match_id, message.edge, session)
             else:
-                seat.member.receive(seq, name, args, quiet=quiet, crc=crc)
+                seat.member.receive(seq, name, self._read(seat.member, name, args), quiet=quiet, crc=crc)
+
+    def _read(self, member: Member, name: str | int, args: Raw) -> Args:
+        spec = member.hosted.actions.get(name)
+        values = None if spec is None else spec.read(bytes(args))
+        return plain_of(args) if values is None else values
 
     def leave(self, message: Leave) -> None:
         """The seat is given up; saying so again does no harm. Who does not run the match has not heard it."""

@@ -10,6 +10,8 @@ from gameserver.cluster.owner import FULL_VERSION
 if TYPE_CHECKING:
     import asyncio
 
+    from msgspec import Raw
+
     from gameserver.cluster.member import Member
     from gameserver.match import Args, User
     from gameserver.protocol import Ack, Resume
@@ -34,7 +36,8 @@ class Kept(NamedTuple):
 
     seq: int
     name: str | int
-    args: Args
+    args: Args | Raw
+    """As they came, if they may be passed on so."""
     quiet: bool
     crc: int | None = None
 

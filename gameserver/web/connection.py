@@ -200,6 +200,8 @@ class Connection(Listener):
         args: Args | None = None
         if spec is not None and len(data) <= self._short_max:
             args = spec.read(action.args)
+        if args is None and len(data) <= self._short_max:
+            args = hosted.pass_on(action.args)
         if args is None:
             args = decode_args(data, self._limits)
         hosted.receive(member, action.seq, action.name, args, action.flags == QUIET, crc32(action.args))

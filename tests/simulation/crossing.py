@@ -21,7 +21,7 @@ from gameserver.cluster.member import Member
 from gameserver.config import Settings
 from gameserver.errors import GameServerError
 from gameserver.metrics import Metrics
-from gameserver.protocol import Ack, Closed, Events, Frame, Joined, Part, StateMessage, decode_client
+from gameserver.protocol import Ack, Closed, Events, Frame, Joined, Part, StateMessage, decode_client, pack
 from gameserver.state import to_plain
 from gameserver.storage import NodeInfo
 from tests.cluster.kit import unframed
@@ -308,7 +308,8 @@ class SimClient(Receiver):
     def _out(self, data: bytes) -> None:
         message: Any = decode_client(data)
         if self.member is not None:
-            self.member.receive(message.seq, message.name, message.args, quiet=bool(message.flags))
+            args = self.member.hosted.pass_on(pack(message.args)) or message.args
+            self.member.receive(message.seq, message.name, args, quiet=bool(message.flags))
 
     def _carry_out(self, outcomes: Any) -> None:
         for outcome in outcomes:

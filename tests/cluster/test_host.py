@@ -26,6 +26,8 @@ from gameserver.state import SPECTATORS as STATE_SPECTATORS
 from tests.cluster.kit import FakeReceiver, HeldGate, enter, make_host
 from tests.web.games import GAMES, Board, Flood, Walk
 
+pytestmark = pytest.mark.looptime  # time passes only while there is nothing to do: no machine is too slow
+
 
 async def turn() -> None:
     """Let what was put on this turn of the loop happen."""

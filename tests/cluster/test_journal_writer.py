@@ -15,6 +15,8 @@ from gameserver.errors import StoreUnavailable
 from gameserver.storage import SnapshotMeta, Token, encode_snapshot
 from tests.simulation.memory_journal import MemoryJournal, MemoryServer
 
+pytestmark = pytest.mark.looptime  # time passes only while there is nothing to do: no machine is too slow
+
 META = SnapshotMeta("arena", 1, 0, 1)
 SNAPSHOT = encode_snapshot({})
 

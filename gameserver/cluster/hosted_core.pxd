@@ -1,6 +1,7 @@
 cimport cython
 from gameserver.cluster.delivery cimport Gated
 from gameserver.cluster.fanout cimport Fanout
+from gameserver.cluster.gate cimport Gate
 from gameserver.cluster.member cimport Seating
 from gameserver.cluster.meters cimport GameMeters
 from gameserver.cluster.recent cimport RecentFrames
@@ -21,7 +22,8 @@ cdef class HostedCore(Seating):
     cdef public Fanout _fanout
     cdef public Gated _riding
     cdef public RecentFrames recent
-    cdef public object _flush_handle, _gate, _topics, _waiting, edges, unsaved_since
+    cdef public Gate _gate
+    cdef public object _flush_handle, _topics, _waiting, edges, unsaved_since
     cdef public tuple _everyone
     cdef public list _arriving
     cdef public bint _strict, journaled

@@ -12,6 +12,7 @@ cdef class HostedOutput(HostedCore):
     cpdef object _commit(self, Output output, double now)
     @cython.locals(riding=Gated, segments=Segments)
     cpdef object _deliver(self, Output output, bint gated, double now)
+    cpdef object _hold(self, Output output)
     cpdef object _release(self, Output output)
     cpdef bint _may_ride(self, Output output) except -1
     @cython.locals(riding=Gated)

@@ -70,10 +70,10 @@ class HostedOutput(HostedCore):
     def _commit(self, output: MatchOutput, now: float) -> None:
         services = self._services
         if not output.committed:  # only stored answers, given again: nothing to save, nothing for anyone else
-            if self._gate.commit(self.match_id, output, self._release):
+            if self._gate.commit(self.match_id, output):
                 self._let_gated_out(output)
             else:
-                self._waiting.append(output)
+                self._hold(output)
             return
         self._time_ms = output.time_ms
         self.flushed_at = now
@@ -81,13 +81,17 @@ class HostedOutput(HostedCore):
             self.unsaved_since = now
             services.keeper.unsaved(self._whole)
         # Commit, then the gate; the patch itself does not wait for it, unless the game says that all must last.
-        open_now = self._gate.commit(self.match_id, output, self._release)
+        open_now = self._gate.commit(self.match_id, output)
         if not open_now:
-            self._waiting.append(output)
+            self._hold(output)
         if open_now or not self._strict:
             self._deliver(output, open_now, now)
         if open_now:
             self._let_out(output)
+
+    def _hold(self, output: MatchOutput) -> None:
+        self._waiting.append(output)
+        self._gate.hold(self.match_id, output, self._release)
 
     def _deliver(self, output: MatchOutput, gated: bool, now: float) -> None:
         riding, self._riding = self._riding, None

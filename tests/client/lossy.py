@@ -31,6 +31,7 @@ from gameserver.cluster import (
     Fanout,
     FanoutLimits,
     GameRegistry,
+    Gate,
     Host,
     HostLimits,
     Meters,
@@ -121,7 +122,7 @@ class Timer:
         self.callback = None
 
 
-class World:
+class World(Gate):
     """Time, one host with one match, and what the gate has let out."""
 
     def __init__(self, seed: int, recent: RecentLimits) -> None:
@@ -174,13 +175,13 @@ class World:
                 timer.callback()
 
     # --- Gate
-    def commit(self, match_id: str, output: MatchOutput, release: Callable[[MatchOutput], None]) -> bool:
+    def commit(self, match_id: str, output: MatchOutput) -> bool:
         if output.committed:
             self.urgent.extend((output.version, batch.receivers, batch.events) for batch in output.gated_events)
-        if self.gate_open and not self.held:
-            return True
+        return self.gate_open and not self.held
+
+    def hold(self, match_id: str, output: MatchOutput, release: Callable[[MatchOutput], None]) -> None:
         self.held.append((output, release))
-        return False
 
     def forget(self, match_id: str) -> None:
         self.held.clear()

@@ -75,15 +75,17 @@ def unframed(data: bytes) -> list[Any]:
     return found
 
 
-class HeldGate:
+class HeldGate(Gate):
     """Holds everything back until the test lets it go."""
 
     def __init__(self) -> None:
         self.held: list[tuple[MatchOutput, Callable[[MatchOutput], None]]] = []
 
-    def commit(self, match_id: str, output: MatchOutput, release: Callable[[MatchOutput], None]) -> bool:
-        self.held.append((output, release))
+    def commit(self, match_id: str, output: MatchOutput) -> bool:
         return False
+
+    def hold(self, match_id: str, output: MatchOutput, release: Callable[[MatchOutput], None]) -> None:
+        self.held.append((output, release))
 
     def release_all(self) -> None:
         held, self.held = self.held, []

@@ -43,7 +43,7 @@ MUTATIONS = (
     ),
     Mutation(
         "answers wait for the journal",
-        "cluster/gate.py", "if not (self._strict or is_gated(output)) or", "if True or", (SEEDS,),
+        "cluster/gate.py", "return not (self._strict or is_gated(output)) or", "return True or", (SEEDS,),
     ),
     Mutation(
         "an action that was seen is not done again",

@@ -1,9 +1,10 @@
 cimport cython
 
-cdef double SHORT_SECONDS
+cdef double[::1] _BOUNDS
+cdef Py_ssize_t _BOUNDS_COUNT
 
 cdef class Durations:
-    cdef public list counts
+    cdef public long long[::1] counts
     cdef public double seconds
     @cython.locals(at=Py_ssize_t)
     cpdef object observe(self, double seconds)

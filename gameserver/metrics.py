@@ -6,7 +6,7 @@ Labels have few values: game classes, stores, outcomes; never ids of players, ma
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from array import array
 from collections.abc import Iterable
 from itertools import accumulate
 from typing import Final
@@ -19,7 +19,8 @@ from prometheus_client.utils import floatToGoString
 
 # From a tenth of a millisecond (one action) to seconds (a store that struggles).
 SECONDS_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-SHORT_SECONDS: Final = SECONDS_BUCKETS[0]
+_BOUNDS: Final = array("d", SECONDS_BUCKETS)
+_BOUNDS_COUNT: Final = len(SECONDS_BUCKETS)
 BYTES_BUCKETS = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216)
 
 
@@ -29,12 +30,14 @@ class Durations:
     __slots__ = ("counts", "seconds")
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(SECONDS_BUCKETS) + 1)
+        self.counts = array("q", bytes(8 * (_BOUNDS_COUNT + 1)))
         self.seconds = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count one."""
-        at = 0 if seconds <= SHORT_SECONDS else bisect_left(SECONDS_BUCKETS, seconds)  # most of them are short
+        at = 0
+        while at < _BOUNDS_COUNT and seconds > _BOUNDS[at]:  # most of them are short
+            at += 1
         self.counts[at] += 1
         self.seconds += seconds
 

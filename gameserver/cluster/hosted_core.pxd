@@ -38,7 +38,7 @@ cdef class HostedCore(Seating):
     cdef object __weakref__
     @cython.locals(alarm=Alarm, match=Engine, tick_at=double)
     cpdef object _schedule(self, double now)
-    @cython.locals(match=Engine, now=double, seconds=double, services=Services, wakes=Wakes)
+    @cython.locals(match=Engine, ended=double, now=double, seconds=double, services=Services, wakes=Wakes)
     cpdef object _wake(self)
     cpdef object _after(self)
     cpdef object _flush_soon(self)

@@ -196,7 +196,8 @@ class HostedCore(Seating):
                 or self._engine_failures
             ):
                 self._flush(now)
-        seconds = services.perf() - wakes.started
+        ended = services.perf()
+        seconds, wakes.started = ended - wakes.started, ended
         self._meters.tick.observe(seconds)
         if self._interval and seconds > self._interval:
             self._overrun(seconds)

@@ -22,5 +22,5 @@ cdef class Wakes:
     @cython.locals(alarms=dict)
     cpdef object remove(self, Alarm alarm, long long slot)
     cpdef object _start_timer(self, long long slot)
-    @cython.locals(alarm=Alarm, due=list, last="long long", order=list, rung=Py_ssize_t, slot="long long", until=double)
+    @cython.locals(alarm=Alarm, due=list, last="long long", order=list, rung=Py_ssize_t, slot="long long", began=double, until=double)
     cpdef object _ring(self)

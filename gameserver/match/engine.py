@@ -7,7 +7,6 @@ the output: at once when `urgent`, otherwise after the wake.
 from __future__ import annotations
 
 from collections import deque
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -309,12 +308,15 @@ class Match(MatchSeats):
             events, gated_events = outbox.take_events(tree.receivers)
         if outbox.effects:
             effects = outbox.take_effects()
-        applied = [*chain.from_iterable(self.applied.items())] if self.applied else []
+        applied: list[int] = []
+        for slot, seq in self.applied.items():
+            applied.append(slot)
+            applied.append(seq)
         acks = self.repeats + self.acks if self.repeats else self.acks
         output = MatchOutput(
             version, self.epoch, self.clock_us // 1000, patch, applied, events, gated_events, acks, effects
         )
-        output.high = self.high or bool(gated_events) or _has_high(effects)
+        output.high = self.high or bool(gated_events) or (bool(effects) and _has_high(effects))
         if not self._end_reported:
             output.ended = self.ended
         for batch in gated_events:

@@ -360,7 +360,7 @@ class JournalWriter:
             token, records = entry.token, entry.records
             if not records or token is None or entry.refused:
                 continue  # it comes again when there is something, and the store takes it
-            append = Append(token, entry.sent, entry.last, encode_records(records), connected=entry.match.connected)
+            append = Append(token, entry.sent, entry.last, encode_records(records), 1, entry.match.connected)
             entry.flying.append((append, records))
             entry.sent, entry.records = entry.last, []
             group.entries.append(entry)

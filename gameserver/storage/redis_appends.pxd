@@ -10,7 +10,7 @@ cdef class AppendCalls:
     cdef bytes _command, _flag
     cdef dict _places
     cdef object _prefix
-    @cython.locals(entry=Append, place=Place, keys=list, args=list, count=Py_ssize_t, base=bytes, version=bytes, size=Py_ssize_t)
+    @cython.locals(entry=Append, place=Place, keys=list, args=list, count=Py_ssize_t, base=unicode, version=unicode, connected=unicode, size=Py_ssize_t)
     cpdef bytes packed(self, list entries)
     @cython.locals(place=Place)
     cpdef Place _place(self, token)

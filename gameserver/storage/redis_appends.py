@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 PLACES_MAX = 10_000
 KEYS_PER_ENTRY, ARGS_PER_ENTRY = 2, 7
-_END = b"\r\n"
 
 
 class Place:
@@ -51,18 +50,18 @@ class AppendCalls:
         """The call for these entries: its words in the Redis protocol, keys before arguments."""
         count = len(entries)
         words_count = 4 + (KEYS_PER_ENTRY + ARGS_PER_ENTRY) * count
-        keys = [b"*%d\r\n" % words_count, self._command, _word(b"%d" % (KEYS_PER_ENTRY * count))]
+        keys = [f"*{words_count}\r\n".encode(), self._command, _word(f"{KEYS_PER_ENTRY * count}".encode())]
         args = [self._flag]
         for entry in entries:
             place = self._place(entry.token)
             keys.append(place.keys)
-            base, version, size = b"%d" % entry.base, b"%d" % entry.version, HEADER_BYTES + len(entry.payload)
+            base, version, size = f"{entry.base}", f"{entry.version}", HEADER_BYTES + len(entry.payload)
+            connected = "" if entry.connected is None else f"{entry.connected}"
             args.append(place.fence)
-            args.append(b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n" % (len(base), base, len(version), version, size))
+            args.append(f"${len(base)}\r\n{base}\r\n${len(version)}\r\n{version}\r\n${size}\r\n".encode())
             args.append(entry_header(entry))
             args.append(entry.payload)
-            args.append(_END)
-            args.append(_word(b"" if entry.connected is None else b"%d" % entry.connected))
+            args.append(f"\r\n${len(connected)}\r\n{connected}\r\n".encode())
         return b"".join(keys + args)
 
     def _place(self, token: Token) -> Place:

@@ -183,6 +183,7 @@ class DirectLink(Link):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end, whoever wanted it."""
+        self.lost()
         listener = self._listener
         if listener is None:
             return

@@ -11,6 +11,7 @@ cdef class Sender:
     cdef readonly object transport
     cdef bint _waiting
     @cython.locals(sent=Py_ssize_t)
+    cpdef object lost(self)
     cpdef object write(self, bytes frame)
     cpdef object write_all(self, frames)
 

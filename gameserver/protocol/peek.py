@@ -66,7 +66,7 @@ def _read_head(data: bytes) -> ActionHead | None:
         return None
     head = ActionHead.__new__(ActionHead)
     head.channel, head.seq, head.name = channel, seq, name
-    head.args, head.flags = data[name_end:args_end], raw[args_end]
+    head.args, head.flags = raw[name_end:args_end], raw[args_end]
     return head
 
 

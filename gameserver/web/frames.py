@@ -32,7 +32,7 @@ GOING_AWAY: Final = 1001
 PROTOCOL_ERROR: Final = 1002
 INVALID_TEXT: Final = 1007
 TOO_BIG: Final = 1009
-LOOP_BYTES_MAX: Final = 0 if __file__.endswith(".py") else 64
+LOOP_BYTES_MAX: Final = -1 if __file__.endswith(".py") else 64
 """Compiled, a loop of our own has unmasked what is short before aiohttp's function would be called."""
 
 CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
@@ -138,7 +138,7 @@ def unmasked(data: bytes, start: int, stop: int) -> bytes:
     masked, plain = data, _plain
     for at in range(start, stop):
         plain[at - start] = masked[at] ^ masked[start - 4 + (at - start & 3)]
-    return bytes(plain[: stop - start])
+    return plain[: stop - start]  # type: ignore[return-value] # of a pointer, that is `bytes`
 
 
 _plain = bytearray(64)  # where a short message lies for a moment

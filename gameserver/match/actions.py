@@ -16,6 +16,7 @@ from zlib import crc32
 import msgspec
 
 from gameserver.errors import ActionInvalid
+from gameserver.match.numbers import number_kinds, read_numbers
 from gameserver.match.plain import INT_MAX, INT_MIN, find_unstorable
 from gameserver.match.values import Priority
 
@@ -92,8 +93,8 @@ class ActionSpec:
     """One compiled action of a game class."""
 
     __slots__ = (
-        "_named", "_positional", "_read", "burst_us", "crc", "high", "interval_us", "method", "name", "number",
-        "priority",
+        "_named", "_numbers", "_positional", "_read", "burst_us", "crc", "high", "interval_us", "method", "name",
+        "number", "priority",
     )  # fmt: skip
 
     def __init__(self, cls: type, method: Callable[..., Any], mark: ActionMark, number: int) -> None:
@@ -111,7 +112,9 @@ class ActionSpec:
         settings: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
         self._positional = msgspec.defstruct(mark.name.title(), fields, array_like=True, **settings)
         self._named = msgspec.defstruct(mark.name.title(), fields, **settings)
-        self._read = _reader([kind for _, kind, _ in fields])
+        kinds = [kind for _, kind, _ in fields]
+        self._read = _reader(kinds)
+        self._numbers = number_kinds(kinds)
 
     def read(self, args: bytes | msgspec.Raw) -> tuple[Any, ...] | None:
         """Encoded arguments, decoded and checked in one step: what `values` would give for them.
@@ -119,6 +122,10 @@ class ActionSpec:
         None: they are wrong, not all there, by name, or of a kind that this cannot do. Decode them, and ask `values`.
         (An integer that is too large for a state, where a float is expected, is that float.)
         """
+        if self._numbers is not None and args.__class__ is bytes:
+            numbers = read_numbers(args, self._numbers)
+            if numbers is not None:
+                return numbers
         try:
             return None if self._read is None else self._read(args)
         except (msgspec.MsgspecError, ValueError):

@@ -8,12 +8,13 @@ cdef class ConnectionPolicy:
     cdef public long long channels_max, requests_max
 
 cdef class SessionMachine:
+    # What every message touches stands first.
     cdef double _full_at
+    cdef readonly ConnectionPolicy policy
     cdef set _requests
     cdef object _state
     cdef dict _verdicts
     cdef readonly double hello_deadline
-    cdef readonly ConnectionPolicy policy
     cdef readonly dict channels
     cdef readonly object claims
     @cython.locals(policy=ConnectionPolicy, full_at=double, tokens=double)

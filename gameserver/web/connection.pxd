@@ -7,6 +7,7 @@ from gameserver.web.counts cimport SocketCounts
 from gameserver.web.link cimport Link, Listener
 
 cdef int QUIET
+cdef long long NO_CHANNEL
 
 cdef class Connection(Listener):
     # What every frame and input touches stands first: a cache line has room for eight.
@@ -14,8 +15,9 @@ cdef class Connection(Listener):
     cdef public Link _link
     cdef SessionMachine _machine
     cdef SocketCounts _counts
+    cdef long long _last_channel, _short_max
+    cdef Member _last_member
     cdef readonly dict _members
-    cdef long long _short_max
     cdef object _limits
     cdef object _hello_timer, _server, _tasks
     cdef public object close_code, id, user
@@ -28,5 +30,6 @@ cdef class Connection(Listener):
     cpdef object write(self, frames)
     cpdef bint try_write(self, bytes frame, long long buffered_bytes_max) except -1
     cpdef long long buffered_bytes(self) except? -1
+    cpdef Member _find_member(self, long long channel)
     @cython.locals(hosted=Seating, spec=ActionSpec, args=object)
     cpdef object _act(self, Member member, ActionHead action, bytes data)

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("gameserver.web")
 
 EARLY_ACTIONS_MAX = 256  # a client has at most its window of 64 under way in each match
+NO_CHANNEL = -1
 MESSAGE_TOO_BIG = 1009  # RFC 6455
 CLOSE_REASON_BYTES_MAX = 123  # a control frame has at most 125 bytes, two of them the code
 
@@ -75,6 +76,8 @@ class Connection(Listener):
         "_hard_max",
         "_hello_timer",
         "_joining",
+        "_last_channel",
+        "_last_member",
         "_limits",
         "_link",
         "_machine",
@@ -120,6 +123,9 @@ class Connection(Listener):
         """When it was pinged last."""
         self._machine = SessionMachine(server.limits.policy, now=now)
         self._members: dict[int, Member] = self._machine.channels
+        # What was found for the message before, nearly always of the same channel; forgotten when a channel changes.
+        self._last_channel = NO_CHANNEL
+        self._last_member: Member | None = None
         self._hello_timer: asyncio.TimerHandle | None = loop.call_at(self._machine.hello_deadline, self._hello_late)
 
     # --- out: what the host calls ------------------------------------------------------------------------------------
@@ -158,6 +164,7 @@ class Connection(Listener):
     def detached(self, channel: int) -> None:
         """The host took the channel away."""
         self._machine.close_channel(channel)
+        self._forget_member()
         self._server.moved(self)
 
     def abort(self, close_code: int, reason: str) -> None:
@@ -183,7 +190,10 @@ class Connection(Listener):
                 self._handle(decode_client(data, self._limits))
                 return
             counts.actions += 1
-            member = self._members.get(action.channel)
+            if action.channel == self._last_channel:
+                member = self._last_member
+            else:
+                member = self._find_member(action.channel)
             if member is None:
                 self._stray(action, data)
             else:  # who has joined was welcomed: nearly all messages end here
@@ -193,6 +203,13 @@ class Connection(Listener):
         except Exception as failure:
             log.error("message_failed", connection=self.id, user=self._user_id, exc_info=failure)
             self.fail(InternalError())
+
+    def _find_member(self, channel: int) -> Member | None:
+        self._last_channel, self._last_member = channel, self._members.get(channel)
+        return self._last_member
+
+    def _forget_member(self) -> None:
+        self._last_channel, self._last_member = NO_CHANNEL, None
 
     def _act(self, member: Member, action: ActionHead, data: bytes) -> None:
         hosted = member.hosted
@@ -330,6 +347,7 @@ class Connection(Listener):
             return  # the host has taken it away again meanwhile, and said so
         try:
             self._machine.open_channel(member.channel, member)
+            self._forget_member()
         except GameServerError:
             if message.resume is None:
                 member.leave("refused")
@@ -416,6 +434,7 @@ class Connection(Listener):
         self._machine.close()
         members = list(self._members.values())
         self._members.clear()
+        self._forget_member()
         for member in members:
             member.lost()
         for task in self._tasks or ():

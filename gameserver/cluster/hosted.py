@@ -158,7 +158,10 @@ class HostedMatch(HostedOutput):
                 raise MatchEnded
             if self._still:
                 self.refuse_while_still()
-            match.accept(member.session, seq, name, args, clock.now(), clock.wall(), quiet, crc)
+            spec = self.actions.get(name)
+            # What is queued is told the time of day by the tick.
+            wall = clock.wall() if spec is not None and spec.high else match.wall
+            match.accept(member.session, seq, spec, name, args, clock.now(), wall, quiet, crc)
         except GameServerError as error:
             # Nothing was consumed, so there is no output that could carry the answer.
             payload = encode_refusal(self.channel, seq, match.version, error)

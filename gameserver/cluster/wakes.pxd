@@ -1,5 +1,7 @@
 cimport cython
 
+cdef long long NO_SLOT
+
 cdef class Alarm:
     cdef public double at
     cdef public long long _slot

@@ -229,25 +229,25 @@ class Match(MatchSeats):
     def _run_until(self, at_us: int) -> None:
         """Queued actions and timers up to a time, each at its own: actions at their arrival, timers when due."""
         queue, timers = self.queue, self.timers
-        fired = 0
+        fired = taken = 0
         while self.ended is None:
             timer_us = timers.next_due_us() if timers.heap else NEVER
-            item = queue[0] if queue else None
+            item = queue[taken] if taken < len(queue) else None
             if item is not None and (item.done or item.at_us <= timer_us):
-                if item.done:
-                    queue.popleft()
-                    continue
-                if item.at_us > at_us:
-                    break
-                queue.popleft()
-                self.apply(item)
+                if not item.done:
+                    if item.at_us > at_us:
+                        break
+                    self.apply(item)
+                taken += 1
             elif timer_us <= at_us:
                 if fired >= self.limits.timers_per_wake_max:
+                    del queue[:taken]
                     return
                 fired += 1
                 self._fire(timer_us)
             else:
                 break
+        del queue[:taken]
         if at_us > self.clock_us:
             self.clock_us = at_us
 

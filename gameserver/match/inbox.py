@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -30,6 +29,7 @@ from gameserver.match.timers import NEVER
 from gameserver.match.values import Ack, MatchLimits
 
 if TYPE_CHECKING:
+    from gameserver.match.actions import ActionSpec
     from gameserver.match.checks import GameSpec
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -66,7 +66,7 @@ class MatchInbox(MatchCore):
         """The sessions of the players."""
         self.watchers: dict[str, Session] = {}
         """The sessions of the spectators."""
-        self.queue: deque[Queued] = deque()
+        self.queue: list[Queued] = []
         """All that waits, in order of arrival: of each session what it has `received` and is not `applied`."""
         self.batch_due_us = NEVER
         self.applied: dict[int, int] = {}
@@ -90,12 +90,13 @@ class MatchInbox(MatchCore):
     ) -> None:
         """Take one action of the session of this id in: see `accept`."""
         session = self.sessions.get(session_id) or self.watchers.get(session_id)
-        self.accept(session, seq, name, args, now, wall, quiet, crc)
+        self.accept(session, seq, self.spec.by_key.get(name), name, args, now, wall, quiet, crc)
 
     def accept(
         self,
         session: Session | None,
         seq: int,
+        spec: ActionSpec | None,
         name: str | int,
         args: Args,
         now: float,
@@ -105,7 +106,8 @@ class MatchInbox(MatchCore):
     ) -> None:
         """Take one action in. Its outcome comes as an `Ack` in some output.
 
-        `crc` is that of the encoded arguments, if they came so: what is sent again has to be the same.
+        `spec`: what the game has under this name. `crc` is that of the encoded arguments, if they came so: what is sent
+        again has to be the same.
 
         HIGH: runs now, after what its session has queued. Otherwise it is queued. `quiet`: no `Ack` is wanted, except
         now and then and for errors. What does not consume the seq is raised instead: NotJoined, PermissionDenied,
@@ -115,12 +117,13 @@ class MatchInbox(MatchCore):
             raise NotJoined("This session is not in the match (any more).")
         if session.player is None:
             raise PermissionDenied("Spectators watch: they have no actions.")
-        spec = self.spec.by_key.get(name)
-        if crc is None:
-            crc = _args_crc(args)
-        crc ^= name_crc(name) if spec is None else spec.crc
+        body = _args_crc(args) if crc is None else crc
+        if spec is None:
+            body ^= name_crc(name)
+        else:
+            body ^= spec.crc
         if seq != session.received + 1:
-            self._repeat(session, seq, crc, quiet)
+            self._repeat(session, seq, body, quiet)
             return
         if self.ended is not None:
             raise MatchEnded(f"The match has ended: {self.ended}.")
@@ -129,7 +132,9 @@ class MatchInbox(MatchCore):
             raise LimitReached(f"{waiting} actions wait already: send the same seq again a little later.")
         session.received = seq
         at_us = self.enter(now, wall)
-        item = Queued(session, seq, crc, spec, name, args, quiet, at_us)
+        item = Queued.__new__(Queued)  # `__init__` would take as long as all else here
+        item.session, item.seq, item.crc, item.spec, item.name = session, seq, body, spec, name
+        item.args, item.quiet, item.at_us, item.done = args, quiet, at_us, False
         if spec is not None and spec.high:
             self.high = self.urgent = True
             if waiting:
@@ -214,7 +219,7 @@ class MatchInbox(MatchCore):
         self.attempt("on_end", self.game.on_end, (reason,))
         self.ending = None
         self.timers.clear()
-        waiting, self.queue = self.queue, deque()
+        waiting, self.queue = self.queue, []
         for item in waiting:
             if not item.done:
                 self.apply(item)

@@ -15,7 +15,6 @@ Not in it: queued actions (nobody was told that they would last: clients send th
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -153,7 +152,7 @@ def _consume(match: Match, version: int, row: list[Any]) -> None:
     if session is None:
         return  # it left in the same flush
     if match.queue:
-        match.queue = deque(item for item in match.queue if item.session is not session or item.seq > seq)
+        match.queue = [item for item in match.queue if item.session is not session or item.seq > seq]
     session.received = max(session.received, seq)
     session.settle(seq, crc, version, error, result, match.limits.results_kept)
     if rate is not None:

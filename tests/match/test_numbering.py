@@ -267,8 +267,9 @@ def test_a_session_that_is_over_takes_no_actions(how):
         harness.advance(Log.seat_hold_seconds + 1)
     else:
         harness.match.leave(session.id, "left", harness.now, WALL)
+    spec = harness.match.spec.by_key["write"]
     with pytest.raises(NotJoined):
-        harness.match.accept(session, 1, "write", [1], harness.now, WALL, False, None)
+        harness.match.accept(session, 1, spec, "write", [1], harness.now, WALL, False, None)
     harness.advance(1)
     assert lines(harness) == []
 

@@ -10,8 +10,8 @@ cdef class Sender:
     cdef int _socket
     cdef readonly object transport
     cdef bint _waiting
-    @cython.locals(sent=Py_ssize_t)
     cpdef object lost(self)
+    @cython.locals(sent=Py_ssize_t)
     cpdef object write(self, bytes frame)
     cpdef object write_all(self, frames)
 

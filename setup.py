@@ -19,21 +19,40 @@ DIRECTIVES = {
     "auto_pickle": False,  # nothing is pickled
     "embedsignature": False,
 }
+CLASS_DIRECTIVES = {"freelist": 0, "no_gc": False}
+"""Said in a .pxd they would be lost: the compiler reads those of a class where its body is."""
+SPECIAL = {
+    # Each input makes one of each: no collector walks over all that wait for a tick, some are kept for the next ones.
+    "gameserver.match.queued": {"no_gc": True, "freelist": 256},
+    "gameserver.protocol.peek": {"no_gc": True, "freelist": 8},
+    # Each flush makes one of each.
+    "gameserver.match.output": {"freelist": 8},
+    "gameserver.state.changes": {"freelist": 8},
+    "gameserver.state.patch": {"freelist": 8},
+}
 
 
 def extensions() -> list[Any]:
     """The modules to compile."""
     if os.environ.get("GAMESERVER_COMPILE", "") in ("", "0"):
         return []
-    from Cython.Build import cythonize
-
     sources = sorted(path.with_suffix(".py") for path in Path("gameserver").rglob("*.pxd") if path.stem != "__init__")
-    modules = [
-        Extension(".".join(source.with_suffix("").parts), [str(source)], extra_compile_args=FLAGS)
-        for source in sources
-    ]
+    named = {".".join(source.with_suffix("").parts): str(source) for source in sources}
+    modules = {name: Extension(name, [source], extra_compile_args=FLAGS) for name, source in named.items()}
+    special = [(name, DIRECTIVES | directives) for name, directives in SPECIAL.items()]
+    made = translated([module for name, module in modules.items() if name not in SPECIAL], DIRECTIVES)
+    return made + [module for name, directives in special for module in translated([modules[name]], directives)]
+
+
+def translated(modules: list[Any], directives: dict[str, Any]) -> list[Any]:
+    """The modules as C."""
+    from Cython.Build import cythonize
+    from Cython.Compiler.Options import get_directive_defaults
+
+    for directive, value in CLASS_DIRECTIVES.items():  # else they are taken only where a class has its body
+        get_directive_defaults().setdefault(directive, value)
     made: list[Any] = cythonize(
-        modules, build_dir="build/cython", compiler_directives=DIRECTIVES, nthreads=os.cpu_count() or 1, quiet=True
+        modules, build_dir="build/cython", compiler_directives=directives, nthreads=os.cpu_count() or 1, quiet=True
     )
     return made
 

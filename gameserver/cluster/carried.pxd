@@ -23,7 +23,7 @@ cdef class RemoteMatch(Seating):
     cdef public object _joined, next_owner, numbered_by, subscription
     cdef public Seat watch
     @cython.locals(seat=Seat)
-    cpdef object receive(self, Member member, long long seq, name, args, bint quiet, crc=*)
+    cpdef object receive(self, Member member, long long seq, name, args, bint quiet, crc=*, double heard_at=*)
     cpdef object pass_on(self, args)
     cpdef object leave(self, Member member, reason)
     cpdef object lost(self, Member member)

@@ -195,7 +195,8 @@ class RemoteMatch(Seating):
 
     # --- actions ------------------------------------------------------------------------------------------------------
     def receive(
-        self, member: Member, seq: int, name: str | int, args: Args, quiet: bool, crc: int | None = None
+        self, member: Member, seq: int, name: str | int, args: Args, quiet: bool, crc: int | None = None,
+        heard_at: float = 0.0,
     ) -> None:
         """One action: kept until it has an outcome."""
         seat = self._seat_of(member)

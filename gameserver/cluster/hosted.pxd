@@ -5,7 +5,7 @@ from gameserver.match.actions cimport ActionSpec
 from gameserver.match.engine cimport Match as Engine
 
 cdef class HostedMatch(HostedOutput):
-    @cython.locals(match=Engine, spec=ActionSpec, wall=double)
-    cpdef object receive(self, Member member, long long seq, name, args, bint quiet, crc=*)
+    @cython.locals(match=Engine, spec=ActionSpec, now=double, wall=double)
+    cpdef object receive(self, Member member, long long seq, name, args, bint quiet, crc=*, double heard_at=*)
     cpdef object leave(self, Member member, reason)
     cpdef object lost(self, Member member)

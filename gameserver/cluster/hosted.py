@@ -146,7 +146,8 @@ class HostedMatch(HostedOutput):
         self._after()
 
     def receive(
-        self, member: Member, seq: int, name: str | int, args: Args, quiet: bool, crc: int | None = None
+        self, member: Member, seq: int, name: str | int, args: Args, quiet: bool, crc: int | None = None,
+        heard_at: float = 0.0,
     ) -> None:
         """One action. Whatever is wrong with it is answered with an error acknowledgement by the engine."""
         if self.leaving:
@@ -161,7 +162,8 @@ class HostedMatch(HostedOutput):
             spec = self.actions.get(name)
             # What is queued is told the time of day by the tick.
             wall = clock.wall() if spec is not None and spec.high else match.wall
-            match.accept(member.session, seq, spec, name, args, clock.now(), wall, quiet, crc)
+            now = heard_at if heard_at > 0.0 else clock.now()
+            match.accept(member.session, seq, spec, name, args, now, wall, quiet, crc)
         except GameServerError as error:
             # Nothing was consumed, so there is no output that could carry the answer.
             payload = encode_refusal(self.channel, seq, match.version, error)

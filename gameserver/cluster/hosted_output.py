@@ -24,7 +24,7 @@ from gameserver.storage import SnapshotMeta, encode_snapshot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gameserver.match import Effect, MatchOutput
+    from gameserver.match import Ack, Effect, MatchOutput
     from gameserver.protocol import Resume
 
 log = structlog.get_logger("gameserver.cluster")
@@ -32,6 +32,7 @@ log = structlog.get_logger("gameserver.cluster")
 JOURNAL, RECORDS = "its journal", "its records"  # what a match waits for that stands still
 HAND_ON_SECONDS = 1.0
 RIDE_SECONDS_MAX = 0.1  # games that tick at least this often send acknowledgements with their ticks
+HURRIED_ACTIONS = 16  # of one session in one flush: the rest of its window is no more than it sends until the next one
 
 
 class HostedOutput(HostedCore):
@@ -128,7 +129,9 @@ class HostedOutput(HostedCore):
         """Is there nothing urgent in it, and a tick soon that writes to everyone anyway?"""
         if output.high or output.gated_events or output.ended is not None:
             return False
-        return 0.0 < self._interval <= RIDE_SECONDS_MAX and self._alarm.is_set()
+        if not 0.0 < self._interval <= RIDE_SECONDS_MAX or not self._alarm.is_set():
+            return False
+        return not output.acks or not _is_hurried(output.acks)
 
     def _let_riding_out(self) -> None:
         riding, self._riding = self._riding, None
@@ -358,3 +361,9 @@ class HostedOutput(HostedCore):
             self._failed("state", failure)
             return
         self._send_state(member, ws_frame(payload))
+
+
+def _is_hurried(acks: Sequence[Ack]) -> bool:
+    """Does somebody send so much at once that they soon wait for these to send more?"""
+    first: dict[str, int] = {}
+    return any(ack.seq - first.setdefault(ack.session_id, ack.seq) >= HURRIED_ACTIONS for ack in acks)

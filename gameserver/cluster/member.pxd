@@ -5,7 +5,7 @@ cdef class Seating:
     cdef public dict actions
     cdef public long long channel
     cdef public object match_id
-    cpdef object receive(self, Member member, long long seq, name, args, bint quiet, crc=*)
+    cpdef object receive(self, Member member, long long seq, name, args, bint quiet, crc=*, double heard_at=*)
     cpdef object pass_on(self, args)
     cpdef object leave(self, Member member, reason)
     cpdef object lost(self, Member member)

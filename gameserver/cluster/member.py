@@ -36,9 +36,13 @@ class Seating:
         """By name and by number, where they are known: their arguments are best decoded by their own types."""
 
     def receive(
-        self, member: Member, seq: int, name: str | int, args: Args, quiet: bool, crc: int | None = None
+        self, member: Member, seq: int, name: str | int, args: Args, quiet: bool, crc: int | None = None,
+        heard_at: float = 0.0,
     ) -> None:
-        """One action; `crc` is that of its arguments as they came, if they came encoded."""
+        """One action; `crc` is that of its arguments as they came, if they came encoded.
+
+        `heard_at`: when it arrived, by the host's clock; 0: now.
+        """
         raise NotImplementedError
 
     def pass_on(self, args: Any) -> Any:

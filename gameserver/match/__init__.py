@@ -8,7 +8,8 @@ from gameserver.match.game import Game
 from gameserver.match.grid import Grid
 from gameserver.match.journal import decode_records, encode_records
 from gameserver.match.output import MatchOutput
-from gameserver.match.player import Args, Player, Session
+from gameserver.match.player import Player, Session
+from gameserver.match.queued import Args
 from gameserver.match.values import PUBLISH, Ack, Effect, EventBatch, MatchLimits, Priority, User
 
 __all__ = [

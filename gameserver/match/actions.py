@@ -122,7 +122,7 @@ class ActionSpec:
         None: they are wrong, not all there, by name, or of a kind that this cannot do. Decode them, and ask `values`.
         (An integer that is too large for a state, where a float is expected, is that float.)
         """
-        if self._numbers is not None and args.__class__ is bytes:
+        if self._numbers is not None and type(args) is bytes:
             numbers = read_numbers(args, self._numbers)
             if numbers is not None:
                 return numbers

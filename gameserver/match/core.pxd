@@ -1,6 +1,7 @@
 cimport cython
 from gameserver.match.checks cimport GameSpec
 from gameserver.match.outbox cimport Outbox
+from gameserver.match.splitmix cimport Splitmix
 from gameserver.match.timers cimport Timers
 from gameserver.state.tree cimport Tree
 
@@ -23,6 +24,7 @@ cdef class MatchCore:
     cdef public double wall
     cdef public Tree tree
     cdef public Outbox outbox
+    cdef public Splitmix _random
     cdef public Timers timers
     cdef public Running _running
     cdef public MatchCounts counts
@@ -34,6 +36,7 @@ cdef class MatchCore:
     cdef public list topics
     cpdef long long enter(self, double now, double wall) except? -1
     cpdef double host_time(self, long long at_us) except? -1
-    @cython.locals(outbox=Outbox, running=Running, tree=Tree, mark="long long", events_count=Py_ssize_t, effects_count=Py_ssize_t)
+    @cython.locals(outbox=Outbox, random=Splitmix, random_state="unsigned long long", running=Running, tree=Tree,
+                   mark="long long", events_count=Py_ssize_t, effects_count=Py_ssize_t)
     cpdef object call(self, what, method, tuple args, bint returns=*)
     cpdef bint attempt(self, what, method, tuple args) except -1

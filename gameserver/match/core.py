@@ -66,9 +66,9 @@ class MatchCore:
     """Time, transactions and what `Game` offers its author. `Match` is built on it layer by layer."""
 
     __slots__ = (
-        "_running", "clock_us", "counts", "dice", "ended", "ending", "epoch", "failures", "game", "grids", "heard",
-        "id", "limits", "log", "options", "origin_us", "outbox", "players", "spec", "summary", "tick_failures",
-        "timers", "topics", "touched", "tree", "urgent", "version", "wall",
+        "_random", "_running", "clock_us", "counts", "dice", "ended", "ending", "epoch", "failures", "game", "grids",
+        "heard", "id", "limits", "log", "options", "origin_us", "outbox", "players", "spec", "summary",
+        "tick_failures", "timers", "topics", "touched", "tree", "urgent", "version", "wall",
     )  # fmt: skip
 
     game: Game
@@ -91,6 +91,7 @@ class MatchCore:
         self.origin_us = 0
         """The host's time at match time 0."""
         self.dice = Dice(seed)
+        self._random = self.dice.source
         self.outbox = Outbox(limits.events_max, limits.effects_max)
         self.timers = Timers(self._record)
         self.options: dict[str, Any] = {}
@@ -135,8 +136,8 @@ class MatchCore:
 
         `returns`: the result leaves the match, so it is checked and copied within the transaction.
         """
-        tree, outbox, dice, running = self.tree, self.outbox, self.dice, self._running
-        random_state = dice.state
+        tree, outbox, random, running = self.tree, self.outbox, self._random, self._running
+        random_state = random.state
         events_count, effects_count = len(outbox.events), len(outbox.effects)
         mark = tree.mark()
         running.match, running.what = self, what
@@ -149,7 +150,7 @@ class MatchCore:
                 tree.check(mark)
         except BaseException as error:
             self._roll_back(mark, what)
-            dice.state = random_state
+            random.state = random_state
             outbox.undo_to(events_count, effects_count)
             if isinstance(error, Exception | KeyboardInterrupt):
                 raise

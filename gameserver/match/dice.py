@@ -5,7 +5,9 @@ from __future__ import annotations
 from random import Random
 from typing import Any, Final
 
-MASK: Final = 2**64 - 1
+from gameserver.match.splitmix import Splitmix
+
+_MASK: Final = 2**64 - 1
 _TO_FLOAT: Final = 2.0**-53
 
 
@@ -16,18 +18,22 @@ class Dice(Random):
     """
 
     def __init__(self, state: int = 0) -> None:
-        self.state = state & MASK
+        self.source = Splitmix(state)
+        """What holds the state."""
         super().__init__(state)
 
-    def _next(self) -> int:
-        self.state = state = (self.state + 0x9E3779B97F4A7C15) & MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & MASK
-        return state ^ (state >> 31)
+    @property
+    def state(self) -> int:
+        """All that decides what comes next."""
+        return self.source.state
+
+    @state.setter
+    def state(self, state: int) -> None:
+        self.source.state = state
 
     def random(self) -> float:
         """The next number in [0, 1)."""
-        return (self._next() >> 11) * _TO_FLOAT
+        return (self.source.draw() >> 11) * _TO_FLOAT
 
     def getrandbits(self, k: int, /) -> int:
         """An integer of `k` random bits."""
@@ -35,7 +41,7 @@ class Dice(Random):
             raise ValueError("the number of bits must not be negative")
         bits = 0
         for shift in range(0, k, 64):
-            bits |= self._next() << shift
+            bits |= self.source.draw() << shift
         return bits & ((1 << k) - 1)
 
     def gauss(self, mu: float = 0.0, sigma: float = 1.0) -> float:
@@ -46,7 +52,7 @@ class Dice(Random):
         """Start again from an integer. Anything else, and the system's entropy, would not be reproducible."""
         if not isinstance(a, int):
             raise TypeError("seed() takes an int here: the match's random numbers must be reproducible")
-        self.state = a & MASK
+        self.source.state = a & _MASK
 
     def getstate(self) -> Any:
         """The state: one integer."""

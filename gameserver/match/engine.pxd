@@ -2,7 +2,8 @@ cimport cython
 from gameserver.match.journal cimport Recorder
 from gameserver.match.outbox cimport Outbox
 from gameserver.match.output cimport MatchOutput
-from gameserver.match.player cimport Queued
+from gameserver.match.player cimport Session
+from gameserver.match.queued cimport Queued
 from gameserver.match.seats cimport MatchSeats
 from gameserver.match.timers cimport Timers
 from gameserver.state.tree cimport Tree as StateTree
@@ -32,5 +33,6 @@ cdef class Match(MatchSeats):
     cpdef object _tick(self, double dt)
     @cython.locals(outbox=Outbox)
     cpdef bint _fresh(self) except -1
-    @cython.locals(tree=StateTree, outbox=Outbox, output=MatchOutput, version="long long", effects=list, events=list, gated_events=list)
+    @cython.locals(tree=StateTree, outbox=Outbox, output=MatchOutput, version="long long", applied=list, effects=list,
+                   events=list, gated_events=list, session=Session)
     cpdef object take_output(self)

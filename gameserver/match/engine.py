@@ -289,7 +289,7 @@ class Match(MatchSeats):
 
     def _fresh(self) -> bool:
         outbox = self.outbox
-        return bool(self.tree.log or self.touched or self.applied or self.acks or outbox.events or outbox.effects)
+        return bool(self.tree.log or self.touched or self.acted or self.acks or outbox.events or outbox.effects)
 
     def take_output(self) -> MatchOutput | None:
         """Flush: one new version with everything that happened since the last one. None when nothing did."""
@@ -309,9 +309,11 @@ class Match(MatchSeats):
         if outbox.effects:
             effects = outbox.take_effects()
         applied: list[int] = []
-        for slot, seq in self.applied.items():
-            applied.append(slot)
-            applied.append(seq)
+        for session in self.acted:
+            session.acted = False
+            if not session.left:
+                applied.append(session.slot)
+                applied.append(session.applied)
         acks = self.repeats + self.acks if self.repeats else self.acks
         output = MatchOutput(
             version, self.epoch, self.clock_us // 1000, patch, applied, events, gated_events, acks, effects
@@ -326,7 +328,7 @@ class Match(MatchSeats):
         if self._recorder is not None:
             output.journal = self._recorder.record(output)
         self._end_reported = self.ended is not None
-        self.applied, self.acks, self.repeats = {}, [], []
+        self.acted, self.acks, self.repeats = [], [], []
         self.high = self.touched = False
         return output
 

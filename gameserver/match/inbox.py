@@ -24,7 +24,9 @@ from gameserver.errors import (
 )
 from gameserver.match.actions import name_crc
 from gameserver.match.core import MatchCore
-from gameserver.match.player import Args, Player, Queued, Session
+from gameserver.match.player import Player, Session
+from gameserver.match.queued import Args, Queued
+from gameserver.match.rows import outcome_row
 from gameserver.match.timers import NEVER
 from gameserver.match.values import Ack, MatchLimits
 
@@ -46,7 +48,7 @@ class MatchInbox(MatchCore):
         "_quiet_ack_every",
         "_results_kept",
         "acks",
-        "applied",
+        "acted",
         "batch_due_us",
         "consumed",
         "high",
@@ -69,11 +71,12 @@ class MatchInbox(MatchCore):
         self.queue: list[Queued] = []
         """All that waits, in order of arrival: of each session what it has `received` and is not `applied`."""
         self.batch_due_us = NEVER
-        self.applied: dict[int, int] = {}
+        self.acted: list[Session] = []
+        """Those with outcomes since the last flush."""
         self.acks: list[Ack] = []
         self.repeats: list[Ack] = []
-        self.consumed: list[tuple[Any, ...]] = []
-        """For the journal: what became of each seq since the last flush."""
+        self.consumed: list[bytes] = []
+        """For the journal: what became of each seq since the last flush, encoded."""
         self.journaling = False
         self.high = False
 
@@ -184,10 +187,10 @@ class MatchInbox(MatchCore):
                 raise MatchEnded(f"The match has ended: {self.ended}.")
             if spec is None:
                 raise ActionUnknown(f"There is no action {item.name!r:.80} in {self.spec.name}.")
-            values = args if args.__class__ is tuple else spec.values(args)
+            values = args if type(args) is tuple else spec.values(args)
             if spec.interval_us and not session.take_rate(spec, self.clock_us):
                 raise RateLimited(f"{spec.name} comes too often: slow down.")
-            result = self.call(spec.name, spec.method, (self.game, session.player, *values), returns=True)
+            result = self.call(spec.name, spec.method, (self.game, session.player) + values, returns=True)  # noqa: RUF005 - quicker
             self.failures = 0
             self.counts.actions += 1
         except _OUTCOMES as refused:
@@ -196,14 +199,15 @@ class MatchInbox(MatchCore):
         except Exception as failure:  # noqa: BLE001 - author code may raise anything; it is logged and counted
             self.failed(spec.name if spec is not None else "?", failure)
             error, result = True, _error_result(GameCodeError())
-        version, player = self.version + 1, session.player
+        version = self.version + 1
         session.settle(seq, crc, version, error, result, self._results_kept)
-        if player is not None:
-            self.applied[player.slot] = seq
+        if not session.acted:
+            session.acted = True
+            self.acted.append(session)
         if self.journaling:
             if spec is not None and spec.interval_us:
                 rate = [spec.name, session.rates.get(spec.name, 0)]
-            self.consumed.append((session.id, seq, crc, error, result, rate))
+            self.consumed.append(outcome_row(session.row_head, seq, crc, error, result, rate))
         if not item.quiet or error or seq % self._quiet_ack_every == 0:
             self.acks.append(Ack(session.id, seq, version, error, result))
         if self.ending is not None:

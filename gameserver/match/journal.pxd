@@ -5,7 +5,7 @@ from gameserver.match.seats cimport MatchSeats
 cdef class Recorder:
     cdef public MatchSeats _match
     cdef public tuple _misc
-    @cython.locals(match=MatchSeats, consumed=list, head=bytes, tail=bytes)
+    @cython.locals(match=MatchSeats, consumed=list, parts=list, head=bytes, tail=bytes)
     cpdef bytes record(self, MatchOutput output)
     @cython.locals(match=MatchSeats, misc=tuple)
     cpdef object _changes(self)

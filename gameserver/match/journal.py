@@ -23,6 +23,7 @@ from gameserver.errors import StateError
 from gameserver.match.grid import Grid
 from gameserver.match.player import Player, Session
 from gameserver.match.values import Effect, EventBatch, Priority
+from gameserver.state.pack import array_head
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _encode = msgspec.msgpack.Encoder().encode
 _NIL: Final = b"\xc0"
+_NINE: Final = b"\x99"
+"""An array of nine."""
 _NOTHING: Final = b"\x90\x90"
 """No events and no effects."""
 TREE_OPS: Final = 6
@@ -57,15 +60,19 @@ class Recorder:
         """The record of the flush that made `output`."""
         match = self._match
         consumed, match.consumed = match.consumed, []
-        head: bytes = _encode(
-            (output.version, match.clock_us, match.tick_due_us, match.dice.state, consumed, self._changes())
-        )
+        head: bytes = _encode((output.version, match.clock_us, match.tick_due_us, match._random.state))
+        changes = self._changes()
         tail = _NOTHING
         if output.gated_events or output.effects:
             tail = _encode([dump_batch(batch) for batch in output.gated_events])
             tail += _encode([_dump_effect(effect) for effect in output.effects])
-        # The tree's part is encoded already, so what is around it is joined to it: an array of nine in all.
-        return b"".join((b"\x99", head[1:], output.patch.journal or _NIL, tail))
+        # The rows and the tree's part are encoded already, so what is around them is joined to them: nine in all.
+        parts = [_NINE, head[1:], array_head(len(consumed))]
+        parts += consumed
+        parts.append(_NIL if changes is None else _encode(changes))
+        parts.append(output.patch.journal or _NIL)
+        parts.append(tail)
+        return b"".join(parts)
 
     def _changes(self) -> dict[str, Any] | None:
         match = self._match

@@ -29,7 +29,7 @@ def read_numbers(args: bytes, kinds: bytes) -> tuple[Any, ...] | None:
     raw, wanted, end, count = args, kinds, len(args), len(kinds)
     if not end or raw[0] != 0x90 + count:
         return None
-    values: list[Any] = [None] * count
+    values: tuple[Any, ...] = PyTuple_New(count)  # type: ignore[name-defined] # noqa: F821 - in the .pxd, like all so named
     at = 1
     for place in range(count):
         if at >= end:
@@ -42,7 +42,7 @@ def read_numbers(args: bytes, kinds: bytes) -> tuple[Any, ...] | None:
             number = PyFloat_Unpack8(raw + at, 0)  # type: ignore[name-defined,operator] # noqa: F821 - in the .pxd
             if not -FLOAT_MAX <= number <= FLOAT_MAX:
                 return None
-            values[place] = number
+            _put(values, place, number)
             at += 8
             continue
         if first < 0x80:
@@ -60,7 +60,14 @@ def read_numbers(args: bytes, kinds: bytes) -> tuple[Any, ...] | None:
         else:
             return None
         if wanted[place] == FLOAT:
-            values[place] = float(whole)
+            _put(values, place, float(whole))
         else:
-            values[place] = whole
-    return tuple(values) if at == end else None
+            _put(values, place, whole)
+    PyObject_GC_UnTrack(values)  # type: ignore[name-defined] # noqa: F821 - numbers lead nowhere
+    return values if at == end else None
+
+
+def _put(values: tuple[Any, ...], place: int, value: Any) -> None:
+    """Sets an element of a new tuple."""
+    Py_INCREF(value)  # type: ignore[name-defined] # noqa: F821
+    PyTuple_SET_ITEM(values, place, value)  # type: ignore[name-defined] # noqa: F821

@@ -1,6 +1,4 @@
-cimport cython
 
-@cython.freelist(8)
 cdef class MatchOutput:
     cdef public bint committed, high
     cdef public bytes journal

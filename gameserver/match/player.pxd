@@ -10,9 +10,10 @@ cdef class Player:
 
 cdef class Session:
     cdef public long long applied, received
-    cdef public bint left
+    cdef public bint acted, left
     cdef public Player player
     cdef public dict _outcomes, rates
+    cdef public bytes row_head
     cdef public object id, user, replaced
     cdef unsigned long long[::1] _successes
     @cython.locals(place=Py_ssize_t)
@@ -21,11 +22,3 @@ cdef class Session:
     cpdef object outcome(self, long long seq, long long kept)
     @cython.locals(seq="long long", place=Py_ssize_t)
     cpdef list dump_outcomes(self, long long kept)
-
-@cython.freelist(64)
-cdef class Queued:
-    cdef public Session session
-    cdef public ActionSpec spec
-    cdef public long long at_us, crc, seq
-    cdef public object args, name
-    cdef public bint done, quiet

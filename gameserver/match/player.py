@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from gameserver.match.rows import row_head
 from gameserver.state import SPECTATORS
 
 if TYPE_CHECKING:
@@ -33,39 +34,6 @@ class Player:
         return f"Player({self.id!r}, slot={self.slot})"
 
 
-Args = list[Any] | dict[str, Any] | tuple[Any, ...]
-"""An action's arguments, by place or by name as a client sent them; a tuple: checked, in the method's order."""
-
-
-class Queued:
-    """An action that was accepted and waits for its turn."""
-
-    __slots__ = ("args", "at_us", "crc", "done", "name", "quiet", "seq", "session", "spec")
-
-    def __init__(
-        self,
-        session: Session,
-        seq: int,
-        crc: int,
-        spec: ActionSpec | None,
-        name: str | int,
-        args: Args,
-        quiet: bool,
-        at_us: int,
-    ) -> None:
-        self.session = session
-        self.seq = seq
-        self.crc = crc
-        self.spec = spec
-        """None: the game has no action of this name, which is the outcome when its turn comes."""
-        self.name = name
-        self.args = args
-        self.quiet = quiet
-        self.at_us = at_us
-        """When it arrived, in match time."""
-        self.done = False
-
-
 Outcome = tuple[int, int, bool, Any]
 """What became of an action: checksum of its body, version, whether it failed, its result."""
 _CRC_BITS: Final = 32
@@ -77,7 +45,8 @@ class Session:
     """One user's presence in the match: the numbering of their actions and the outcomes that can still be asked for."""
 
     __slots__ = (
-        "_outcomes", "_successes", "applied", "id", "left", "player", "rates", "received", "replaced", "user",
+        "_outcomes", "_successes", "acted", "applied", "id", "left", "player", "rates", "received", "replaced",
+        "row_head", "user",
     )  # fmt: skip
 
     def __init__(self, id: str, user: str, player: Player | None) -> None:
@@ -89,6 +58,10 @@ class Session:
         """The highest seq that was accepted."""
         self.applied = 0
         """The highest seq that has an outcome."""
+        self.acted = False
+        """It has an outcome since the last flush."""
+        self.row_head = row_head(id)
+        """What its rows in the journal begin with."""
         # What became of the last ones, in a ring: `seq` has its place at (seq - 1) % kept. There are many: a success
         # without a result is one number of 64 bits, version and checksum; what is more is 0 there, and in the dict.
         self._successes: array[int] | None = None

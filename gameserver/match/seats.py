@@ -167,7 +167,6 @@ class MatchSeats(MatchInbox):
         old.left = True
         self.sessions[session_id] = self.session_of[old.user] = session
         self.held.pop(old.id, None)
-        self.applied.pop(player.slot, None)
         player.name, player.role, player.connected = user.name, user.role, True
         self.attempt("on_reconnect", self.game.on_reconnect, (player,))
         return session
@@ -184,7 +183,6 @@ class MatchSeats(MatchInbox):
         del self.sessions[session.id], self.session_of[player.id], self.players[player.id]
         session.left = True
         self.held.pop(session.id, None)
-        self.applied.pop(player.slot, None)
         for grid in self.grids.values():
             grid.unfollow(player)
         self.tree.remove_viewer(player.id)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from gameserver.errors import GameCodeError, StateError
 from gameserver.match.grid import Grid
 from gameserver.match.journal import TREE_OPS, apply_record, dump_batch, load_batch
-from gameserver.match.player import Player, Queued, Session
+from gameserver.match.player import Player, Session
+from gameserver.match.queued import Queued
 from gameserver.match.values import Effect, Priority
 from gameserver.state import Tree
 

@@ -4,7 +4,6 @@ cdef bint BY_HAND
 cdef unsigned char ARRAY_OF_SIX, ACTION
 cdef long long CHANNEL_MAX, NAME_NUMBER_MAX, NUMBER_MAX
 
-@cython.freelist(8)
 cdef class ActionHead:
     cdef public long long channel, flags, seq
     cdef public object args, name

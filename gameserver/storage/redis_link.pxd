@@ -22,7 +22,6 @@ cdef class RequestLink(RedisLink):
     @cython.locals(request=_Request)
     cpdef object _look(self)
 
-@cython.freelist(16)
 cdef class _Request:
     cdef list answers
     cdef object told

@@ -221,7 +221,7 @@ class Connection(Listener):
             args = hosted.pass_on(action.args)
         if args is None:
             args = decode_args(data, self._limits)
-        hosted.receive(member, action.seq, action.name, args, action.flags == QUIET, crc32(action.args))
+        hosted.receive(member, action.seq, action.name, args, action.flags == QUIET, crc32(action.args), self.heard_at)
 
     def _stray(self, action: ActionHead, data: bytes) -> None:
         """An action for a channel that is not open (yet)."""

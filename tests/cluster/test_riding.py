@@ -9,6 +9,7 @@ import pytest
 
 from gameserver import Game, Player, Priority, action
 from gameserver.cluster import Host
+from gameserver.cluster.hosted_output import HURRIED_ACTIONS
 from gameserver.errors import MatchMoved
 from tests.cluster.kit import FakeReceiver, HeldGate, enter, make_host
 
@@ -75,6 +76,19 @@ async def test_an_acknowledgement_goes_with_the_next_frame() -> None:
     assert kinds(receiver) == []
     await asyncio.sleep(0.05)
     assert kinds(receiver)[0] == ["Frame", "Ack"]
+    await host.stop(1)
+
+
+@pytest.mark.parametrize(("actions", "at_once"), [(HURRIED_ACTIONS, False), (HURRIED_ACTIONS + 1, True)])
+async def test_who_sends_a_window_at_once_does_not_wait_for_a_tick(actions: int, at_once: bool) -> None:
+    """The client of an offline queue sends on when it has the acknowledgements, not before."""
+    host, member, receiver, gate = await acted(Drum)
+    for seq in range(2, 2 + actions):
+        member.receive(seq, "hit", [], quiet=False)
+    await asyncio.sleep(0.05)
+    receiver.clear()
+    gate.release_all()
+    assert kinds(receiver) == ([["Ack"], ["Ack"] * actions] if at_once else [])
     await host.stop(1)
 
 

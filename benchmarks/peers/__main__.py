@@ -52,8 +52,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--case", action="append", choices=names, help="only this one (may be repeated)")
     parser.add_argument("--without", action="append", choices=names, default=[], help="all but this one")
     parser.add_argument("--server", action="append", help="only this one (names as in the tables; may be repeated)")
-    parser.add_argument("--rounds", type=int, default=3, help="at most; cases that are told well by fewer take fewer")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="at most; cases that are told well by fewer take fewer")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one measurement")
     parser.add_argument("--save", action="store_true", help="write benchmarks/RESULTS.md (and results/peers.json)")
     return parser.parse_args()
 

@@ -22,6 +22,8 @@ class Target:
     """A comparison with a number: "≤ 0.70"."""
     figure: Callable[[Rows], float | None]
     shape: str = ".2f"
+    strict: bool = False
+    """A stricter reading of the target before it."""
 
     def met(self, value: float) -> bool:
         """Is the value on the right side?"""
@@ -101,11 +103,11 @@ TARGETS: Sequence[Target] = (
     Target("5,000 idle matches without ticks: % of a core", "< 2",
            lambda rows: _percent(value("matches", ours.STILL, "cpu")(rows))),
     Target("5,000 matches that tick with nobody in them: % of a core", "< 2",
-           lambda rows: _percent(value("matches", ours.DESERTED, "cpu")(rows))),
+           lambda rows: _percent(value("matches", ours.DESERTED, "cpu")(rows)), strict=True),
     Target("2 workers carry, × one (by CPU per frame on the busiest core, same load)", "≥ 1.8",
            ratio("workers", ours.ONE, ours.TWO, "busiest_us")),
     Target("the same with half of the players through an edge", "≥ 1.8",
-           ratio("workers", ours.ONE, ours.TWO_EDGES, "busiest_us")),
+           ratio("workers", ours.ONE, ours.TWO_EDGES, "busiest_us"), strict=True),
     Target("owner's CPU with 1,000 spectators behind an edge, × that with 10", "≤ 1.15",
            lambda rows: _over(rows, ours.SPECTATORS[2], ours.SPECTATORS[1])),
 )  # fmt: skip
@@ -121,9 +123,16 @@ def _over(rows: Rows, one: str, other: str) -> float | None:
 
 
 def summary(rows: Rows) -> list[str]:
-    """The table of targets; what was not measured in this run says so."""
+    """The table of targets, and the one of stricter readings; what was not measured in this run says so."""
+    asked = [target for target in TARGETS if not target.strict]
+    strict = [target for target in TARGETS if target.strict]
+    said = "Two of them can be read more strictly than one machine allows ([why](FLOOR.md)). Read so:"
+    return [*_table(asked, rows), "", said, "", *_table(strict, rows)]
+
+
+def _table(targets: Sequence[Target], rows: Rows) -> list[str]:
     lines = ["| target | bound | measured | met |", "|---|---|---|---|"]
-    for target in TARGETS:
+    for target in targets:
         measured = target.figure(rows)
         shown = "not measured" if measured is None else format(measured, target.shape)
         met = "–" if measured is None else "yes" if target.met(measured) else "**no**"

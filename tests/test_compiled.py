@@ -14,7 +14,8 @@ PACKAGE = Path(gameserver.__file__).parent
 DECLARED = sorted(PACKAGE.rglob("*.pxd"))
 _CLASS = re.compile(r"^cdef class (\w+)(?:\((\w+)\))?:\n((?:(?: .*)?\n)*)", re.MULTILINE)
 _ATTRIBUTE = re.compile(
-    r"^    cdef (?:public |readonly )?((?:unsigned )?(?:long long|char)|[\w.*]+)(?:\[::?1?\])? ([\w, ]+)$", re.MULTILINE
+    r"^    cdef (?:public |readonly )?((?:unsigned )?(?:long long|char)|[\w.*]+)(?:\[::?1?\])? \*?([\w, ]+)$",
+    re.MULTILINE,
 )
 _METHOD = re.compile(r"^    c(?:p)?def (?:inline )?(?:long long|[\w.]+) (\w+)\(self", re.MULTILINE)
 _WITHOUT_SLOT = {"__dict__", "__weakref__"}

@@ -1,5 +1,7 @@
 cimport cython
 from gameserver.match.output cimport MatchOutput as Output
+from gameserver.protocol.encode cimport encode_frame
+from gameserver.protocol.websocket cimport ws_frame
 
 cdef class Segments:
     cdef public bint for_everyone

@@ -10,10 +10,10 @@ from gameserver.protocol import (
     encode_ack,
     encode_event_list,
     encode_events,
-    encode_frame,
     encode_part,
-    ws_frame,
 )
+from gameserver.protocol.encode import encode_frame
+from gameserver.protocol.websocket import ws_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,6 +9,8 @@ from gameserver.cluster.services cimport Services
 from gameserver.cluster.wakes cimport Alarm, Wakes
 from gameserver.match.engine cimport Match as Engine
 
+cdef double ENGINE_RETRY_SECONDS, WAKE_SLACK_SECONDS
+
 cdef class HostedCore(Seating):
     # What an input touches stands first, then what a flush does: a cache line has room for eight.
     cdef public bint leaving, closed

@@ -5,6 +5,8 @@ from gameserver.cluster.member cimport Member
 from gameserver.match.engine cimport Match as Engine
 from gameserver.match.output cimport MatchOutput as Output
 
+cdef double RIDE_SECONDS_MAX
+
 cdef class HostedOutput(HostedCore):
     @cython.locals(match=Engine)
     cpdef object _flush(self, double now)

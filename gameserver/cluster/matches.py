@@ -13,7 +13,7 @@ import structlog
 
 from gameserver.cluster.handover import ASLEEP_AT
 from gameserver.cluster.hosted import HostedMatch
-from gameserver.cluster.wakes import SLOTS_PER_SECOND
+from gameserver.cluster.wakes import SLOT_SECONDS
 from gameserver.errors import (
     GameServerError,
     InternalError,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("gameserver.cluster")
 
 CATCH_UP_SECONDS = 0.05  # how often lagging connections are looked at, while there are any
-WITHIN_SLOT_SECONDS = 0.5 / SLOTS_PER_SECOND  # in its middle: no rounding puts two of one moment into two slots
+WITHIN_SLOT_SECONDS = SLOT_SECONDS / 2  # in its middle: no rounding puts two of one moment into two slots
 TOGETHER_SECONDS = 0.005  # the moments at which matches of one rate tick are so far apart, at most
 
 

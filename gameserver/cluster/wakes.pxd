@@ -1,6 +1,7 @@
 cimport cython
 
-cdef long long NO_SLOT
+cdef long long NEVER, NO_SLOT, SLOTS_PER_SECOND
+cdef double FAR_SECONDS, NEAR_SECONDS, TURN_SECONDS
 
 cdef class Alarm:
     cdef public double at

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gameserver.cluster")
 
+SLOT_SECONDS = 0.001
 SLOTS_PER_SECOND = 1000
 NEAR_SECONDS = 1.0  # what is further away rings on a whole second before it is due, to be set again
 FAR_SECONDS = 3600.0  # and this soon at the latest

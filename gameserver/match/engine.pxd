@@ -28,7 +28,8 @@ cdef class Match(MatchSeats):
     cpdef object _run_ticks(self, long long at_us)
     cpdef long long _tick_us(self, long long number) except? -1
     cpdef long long tick_number(self) except? -1
-    @cython.locals(timers=Timers, item=Queued, queue=list, fired="long long", taken=Py_ssize_t, timer_us="long long")
+    @cython.locals(timers=Timers, item=Queued, queue=list, fired="long long", taken=Py_ssize_t, timer_us="long long",
+                   never="long long")
     cpdef object _run_until(self, long long at_us)
     cpdef object _tick(self, double dt)
     @cython.locals(outbox=Outbox)

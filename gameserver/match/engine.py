@@ -228,10 +228,10 @@ class Match(MatchSeats):
 
     def _run_until(self, at_us: int) -> None:
         """Queued actions and timers up to a time, each at its own: actions at their arrival, timers when due."""
-        queue, timers = self.queue, self.timers
+        queue, timers, never = self.queue, self.timers, NEVER
         fired = taken = 0
         while self.ended is None:
-            timer_us = timers.next_due_us() if timers.heap else NEVER
+            timer_us = timers.next_due_us() if timers.heap else never
             item = queue[taken] if taken < len(queue) else None
             if item is not None and (item.done or item.at_us <= timer_us):
                 if not item.done:

@@ -145,7 +145,7 @@ class MatchInbox(MatchCore):
             self.apply(item)
             return
         self.queue.append(item)
-        if self.batch_due_us == NEVER and not self.spec.tick_hz:
+        if not self.spec.tick_hz and self.batch_due_us == NEVER:
             self.batch_due_us = at_us + self.spec.batch_us
 
     def _repeat(self, session: Session, seq: int, crc: int, quiet: bool) -> None:

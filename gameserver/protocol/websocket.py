@@ -9,6 +9,7 @@ from typing import Final
 
 PING_FRAME: Final = b"\x89\x00"
 """A server's ping without a payload."""
+_SHORT_HEADS: Final = [bytes((0x82, length)) for length in range(126)]
 
 
 def pong_frame(payload: bytes) -> bytes:
@@ -25,7 +26,7 @@ def ws_frame(payload: bytes) -> bytes:
     """One unfragmented, unmasked binary frame: FIN and opcode 2, the length in its shortest form, the payload."""
     length = len(payload)
     if length < 126:
-        return bytes((0x82, length)) + payload
+        return _SHORT_HEADS[length] + payload
     if length < 65_536:
         return b"\x82\x7e" + length.to_bytes(2, "big") + payload
     return b"\x82\x7f" + length.to_bytes(8, "big") + payload

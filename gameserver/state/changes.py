@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gameserver.state.containers import List, Map
-from gameserver.state.entity import Entity, Tracked
+from gameserver.state.entity import Entity, Tracked, begin_period
 from gameserver.state.groups import Group
 from gameserver.state.node import OWNER, AudienceChange, LogEntry, Node
 
 Splice = tuple[int, list[Any], list[Any]]
 """(start, removed, inserted)"""
+COMPILED: Final = not __file__.endswith(".py")
 _NONE: Final[dict[Any, Any]] = {}
 """Stands for each of the maps that nearly every flush has nothing for; never written to."""
 
@@ -21,7 +22,7 @@ class Changes:
     __slots__ = ("audiences", "entities", "lists", "maps", "members", "others", "owners", "reinserted")
 
     def __init__(self, log: list[LogEntry], flushed_id: int) -> None:
-        self.entities: dict[int, Entity] = {}  # the entities themselves know what their fields were
+        self.entities: list[Entity] = []  # they know themselves what their fields were
         self.maps: dict[int, tuple[Map[Any, Any], dict[Any, Any]]] = _NONE
         self.lists: dict[int, tuple[List[Any], list[Splice]]] = _NONE
         self.owners: dict[int, tuple[Entity, str | None]] = _NONE
@@ -32,7 +33,8 @@ class Changes:
         self._fold_all(log, flushed_id)
 
     def _fold_all(self, log: list[LogEntry], flushed_id: int) -> None:
-        entities = self.entities
+        entities, fold = self.entities, begin_period()
+        found: set[int] = set()
         last: Any = None
         for entry in log:
             node = entry[0]
@@ -41,8 +43,15 @@ class Changes:
             if isinstance(node, Tracked):
                 last = entity = node
                 # Others are not looked at: a new node is sent whole, a gone one not at all.
-                if entity._id <= flushed_id and entity._tree is not None:
-                    entities[entity._id] = entity  # type: ignore[assignment]
+                if entity._id > flushed_id or entity._tree is None:
+                    continue
+                if not COMPILED:
+                    if entity._id not in found:
+                        found.add(entity._id)
+                        entities.append(entity)  # type: ignore[arg-type]
+                elif entity._folded != fold:
+                    entity._folded = fold
+                    entities.append(entity)  # type: ignore[arg-type]
             else:
                 if not self.others:
                     self.others = True

@@ -11,7 +11,7 @@ cpdef object collect(encoder, Tracked entity, list fields, Packer op, Packer row
 cpdef object _number(encoder, Tracked entity, Field f, Packer op, Packer row)
 @cython.locals(number=Py_ssize_t, now=list, flushed=list)
 cpdef object _other(encoder, Tracked entity, Field f, Packer op, Packer row)
-@cython.locals(start=double, end=double, units="long long", way="long long")
+@cython.locals(start=double, end=double, before="long long", units="long long", way="long long")
 cpdef object _send_steps(encoder, Tracked entity, Field f, double step, double was, double now, Packer op)
 cpdef object _send_change(encoder, Tracked entity, Field f, old, new, Packer op)
 cpdef object _send(encoder, Tracked entity, Field f, long long key, value, Packer op)

@@ -89,8 +89,8 @@ def _send_steps(
     if not (-_NEAR < start < _NEAR and -_NEAR < end < _NEAR):
         _send_change(encoder, entity, f, was, now, op)
         return
-    units = int(end + _ROUNDS - _ROUNDS)
-    way = units - int(start + _ROUNDS - _ROUNDS)
+    units, before = int(end + _ROUNDS - _ROUNDS), int(start + _ROUNDS - _ROUNDS)
+    way = units - before
     if not way:
         return
     if not f.public:

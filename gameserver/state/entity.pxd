@@ -1,6 +1,16 @@
 cimport cython
 
-cdef long long NUMBERS_MAX
+cdef extern from *:
+    """
+    #include <string.h>
+    #define NUMBERS_BYTES (8 * sizeof(double))
+    #define numbers_copied(numbers) PyBytes_FromStringAndSize((const char *)(numbers), NUMBERS_BYTES)
+    #define numbers_put_back(numbers, copy) memcpy((numbers), PyBytes_AS_STRING(copy), NUMBERS_BYTES)
+    """
+    bytes numbers_copied(void *numbers)
+    void numbers_put_back(void *numbers, bytes copy)
+
+cdef long long NUMBERS_MAX, _period
 
 cdef union Number:
     double real
@@ -21,6 +31,8 @@ cdef class Tracked:
     cdef public list _log
     cdef public object _scope, _tree
     cdef public long long _id
+    cdef public long long _folded
+    cdef long long _period
     cdef bint _others
     cdef Number _numbers[8]
     cdef Number _flushed_numbers[8]
@@ -40,4 +52,6 @@ cpdef list values_of(Tracked entity)
 cpdef bint others_written(Tracked entity) except -1
 @cython.locals(place=Py_ssize_t)
 cpdef object remember(Tracked entity)
+cpdef object undo(Tracked entity, Field field, old)
 cpdef object unflush(Tracked entity, Field field, old)
+cpdef long long begin_period() except? -1

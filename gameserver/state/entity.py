@@ -207,8 +207,8 @@ class Tracked:
     """What of `Entity` has C types where it is compiled: its slots, and what a write does."""
 
     __slots__ = (
-        "_audience", "_flushed", "_id", "_known", "_log", "_now", "_others", "_owner", "_parent", "_scope", "_tree",
-        "_values", "_where",
+        "_audience", "_flushed", "_folded", "_id", "_known", "_log", "_now", "_others", "_owner", "_parent", "_period",
+        "_scope", "_tree", "_values", "_where",
     )  # fmt: skip
 
     if TYPE_CHECKING:
@@ -224,6 +224,8 @@ class Tracked:
         _numbers: Any  # those that lie within it
         _flushed_numbers: Any  # what they were at the last flush
         _others: bool  # may anything else have been written since then?
+        _period: int  # when they were logged last
+        _folded: int  # when a flush looked at it last
 
     def __setattr__(self, name: str, value: Any) -> None:
         _write(self, name, value)
@@ -243,8 +245,9 @@ def _write(entity: Tracked, name: str, value: Any) -> None:
         value = field.checked(entity, value)
     log = entity._log
     if field.place >= 0:
-        if log is not None:
-            log.append((entity, field, _number(entity, field)))
+        if log is not None and entity._period != _period:  # once for all of them that a transaction writes
+            entity._period = _period
+            log.append((entity, field, numbers_copied(entity._numbers)))  # type: ignore[name-defined] # noqa: F821
         _put_number(entity, field, value)
         return
     now, number = entity._now, field.number
@@ -276,6 +279,20 @@ def _put_number(entity: Tracked, field: Field, value: Any) -> None:
         entity._numbers[place].real = value
 
 
+def begin_period() -> int:
+    """From here on the first number that is written of an entity is logged anew: a transaction begins, or a flush.
+
+    Answers which period it is. One count for all trees: one of them that comes between two writes of another has that
+    log once more than it must.
+    """
+    global _period
+    _period += 1
+    return _period
+
+
+_period = 1
+
+
 def values_of(entity: Tracked) -> list[Any]:
     """What an entity holds, in the order of its fields."""
     if not NUMBERS_MAX:
@@ -298,14 +315,20 @@ def remember(entity: Tracked) -> None:
         entity._flushed_numbers[place] = entity._numbers[place]
 
 
+def undo(entity: Tracked, field: Field, old: Any) -> None:
+    """What this field holds is what it held; of a number within the entity `old` has all of those, as they were."""
+    if field.place >= 0:
+        numbers_put_back(entity._numbers, old)  # type: ignore[name-defined] # noqa: F821 - in the .pxd
+    else:
+        entity._values[field.name] = entity._now[field.number] = old
+
+
 def unflush(entity: Tracked, field: Field, old: Any) -> None:
-    """What this field holds is not flushed: that is still `old`."""
+    """What this field holds is not flushed: that is still `old`, as in `undo`."""
     if not entity._flushed:
         return
-    if field.place >= 0 and field.whole:
-        entity._flushed_numbers[field.place].whole = old
-    elif field.place >= 0:
-        entity._flushed_numbers[field.place].real = old
+    if field.place >= 0:
+        numbers_put_back(entity._flushed_numbers, old)  # type: ignore[name-defined] # noqa: F821 - like all of this name
     else:
         entity._flushed[field.number] = old
         if NUMBERS_MAX:
@@ -383,11 +406,7 @@ class Entity(Tracked, Node):
         return f"{type(self).__name__}({values})"
 
     def _undo(self, entry: LogEntry) -> None:
-        field, old = entry[1], entry[2]
-        if field.place >= 0:
-            _put_number(self, field, old)
-        else:
-            self._values[field.name] = self._now[field.number] = old
+        undo(self, entry[1], entry[2])
 
     def _children(self) -> list[tuple[Node, Where]]:
         found: list[tuple[Node, Where]] = []

@@ -169,7 +169,7 @@ class PatchEncoder:
         rows.clear()
         known: Any = None
         fields: list[Field] = []
-        for entity in self.changes.entities.values():
+        for entity in self.changes.entities:
             if entity._known is not known:
                 known = entity._known
                 fields = list(known.values())

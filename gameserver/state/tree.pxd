@@ -1,3 +1,5 @@
+from gameserver.state.entity cimport begin_period
+
 cdef class Tree:
     cdef public list classes, log, new_classes, new_entities
     cdef public dict _groups, by_audience, gone, indexed, moved, rescoped

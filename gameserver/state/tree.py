@@ -12,7 +12,7 @@ from typing import Any, Final
 from gameserver.errors import StateError
 from gameserver.state import dump as dumping
 from gameserver.state import links, literal, patch
-from gameserver.state.entity import Entity, Field, Visibility, entity_classes, remember, unflush
+from gameserver.state.entity import Entity, Field, Visibility, begin_period, entity_classes, remember, unflush
 from gameserver.state.groups import Group
 from gameserver.state.node import EVERYONE, LogEntry, Node, Scope, Where, put
 
@@ -74,6 +74,7 @@ class Tree:
             self._settle()
         self._settled = len(self.log)
         self._marked_next_id = self.next_id
+        begin_period()
         return self._settled
 
     def check(self, mark: Mark) -> None:
@@ -91,6 +92,7 @@ class Tree:
         for entry in reversed(log[mark:]):
             entry[0]._undo(entry)
         del log[mark:]
+        begin_period()
         self.relink = False
         self.next_id = self._marked_next_id
 
@@ -193,6 +195,7 @@ class Tree:
     def note_flushed(self) -> None:
         """What there is now is what the next flush starts from."""
         self.log.clear()
+        begin_period()
         self._settled = 0
         self.flushed_id = self.next_id - 1
         if self.new_entities:

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gameserver.errors import StateError
-from gameserver.state import Entity, List, Map, Mirror, Tree, owner_only, quantized, server_only, to_plain
+from gameserver.state import Entity, List, Map, Mirror, Tree, entity, owner_only, quantized, server_only, to_plain
 from gameserver.state import patch as patching
 from gameserver.state.collect import steps
 from gameserver.state.patch import PatchEncoder
@@ -118,6 +118,78 @@ def test_a_flush_that_fails_takes_nothing_with_it(again: bool, monkeypatch: pyte
     mirror.apply(msgspec.msgpack.decode(tree.flush().everyone), [])
     assert to_plain(mirror.root) == tree.view("*spectators")
     assert tree.flush().everyone == patching.EMPTY_OPS
+
+
+class Point(Entity):
+    x: float = 0.0
+    y: int = 0
+
+
+class Points(Entity):
+    points: Map[str, Point]
+
+
+def new_point() -> tuple[Tree, Point]:
+    tree = Tree(Points())
+    points: Any = tree.root
+    points.points["one"] = point = Point()
+    tree.flush()
+    return tree, point
+
+
+def test_numbers_are_logged_once_for_a_transaction() -> None:
+    """Compiled: the entry has all of them as they were, however often they are written."""
+    tree, point = new_point()
+    for _ in range(2):
+        mark = tree.mark()
+        for value in range(1, 4):
+            point.x, point.y = float(value), value
+        assert len(tree.log) - mark == (6 if entity.__file__.endswith(".py") else 1)
+        tree.rollback(mark)
+        assert (point.x, point.y) == (0.0, 0)
+    point.y += 5  # outside any transaction, and after one that was undone
+    assert tree.flush() is not patching.EMPTY_PATCH
+    assert tree.flush() is patching.EMPTY_PATCH
+
+
+def test_another_tree_between_two_writes_changes_nothing() -> None:
+    """Neither what a transaction leaves when it is undone, nor what a flush says."""
+    (tree, point), (other, other_point) = new_point(), new_point()
+    point.x = 1.0
+    tree.flush()
+    mark = tree.mark()
+    point.x = 2.0
+    other_mark = other.mark()
+    other_point.x = 3.0
+    point.x, point.y = 4.0, 4
+    other.check(other_mark)
+    assert other.flush() is not patching.EMPTY_PATCH
+    point.x = 5.0
+    tree.rollback(mark)
+    assert (point.x, point.y, other_point.x) == (1.0, 0, 3.0)
+    assert tree.flush() is patching.EMPTY_PATCH
+
+
+def test_a_flush_that_fails_knows_the_numbers_from_before_all_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, point = new_point()
+    mirror = Mirror(tree.schema())
+    mirror.load_full(msgspec.msgpack.decode(tree.full_state("*spectators")))
+
+    def fail(*args: Any) -> Any:
+        raise MemoryError
+
+    for value in (1, 2, 3):
+        mark = tree.mark()
+        point.x, point.y = value / 2, value
+        tree.check(mark)
+        with monkeypatch.context() as patched:
+            patched.setattr(patching, "Patch", fail)
+            with pytest.raises(MemoryError):
+                tree.flush()
+    point.x = 0.0  # as it was before them
+    mirror.apply(msgspec.msgpack.decode(tree.flush().everyone), [])
+    assert to_plain(mirror.root) == tree.view("*spectators") == {"points": {"one": {"x": 0.0, "y": 3}}}
+    assert tree.flush() is patching.EMPTY_PATCH
 
 
 class Plenty(Entity):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("gameserver.cluster")
 
 RETRY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0)
-GROUPS_MAX = 4  # what comes while one is under way need not wait for its answer
+GROUPS_MAX = 2  # what comes while one is under way need not wait for its answer
 CREATIONS_MAX = 64
 SNAPSHOT_BYTES_MIN = 16_384  # a smaller one counts as this large (docs/adr/0018)
 BATCH_MATCHES_MAX = 512

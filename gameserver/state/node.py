@@ -2,8 +2,8 @@
 
 Writes are recorded in one log, the tree's: `(node, where, old, …)`. The same entries undo a failed transaction (read
 backwards) and tell the flush what changed (read forwards): there are no dirty flags.
-A node that is not in a tree has no log and records nothing. Of the numbers that lie within an entity (see `entity`) one entry
-for a transaction has all, as they were.
+A node that is not in a tree has no log and records nothing. Of the numbers that lie within an entity (see `entity`) one
+entry for a transaction has all, as they were.
 """
 
 from __future__ import annotations

@@ -63,27 +63,35 @@ def cost(case: Case, seconds: float) -> float:
     return case.seconds + case.windows * (WARM_UP_SECONDS + seconds)
 
 
-def run_case(
-    case: Case, chosen: Sequence[Peer], rounds: int, seconds: float, progress: Progress
-) -> dict[str, list[Row]]:
-    """All servers in turn, as often as there are rounds: what disturbs one round disturbs all of them."""
-    print(f"\n{case.title}", flush=True)
-    results: dict[str, list[Row]] = {peer.name: [] for peer in chosen}
-    for turn in range(rounds):
-        for peer in chosen:
-            label = f"  {progress.line()} {turn + 1}/{rounds} {peer.name:<32}"
+@dataclass
+class Run:
+    """One case: which servers, how often, and what they gave so far."""
+
+    case: Case
+    chosen: Sequence[Peer]
+    rounds: int
+    results: dict[str, list[Row]]
+
+    def round(self, turn: int, seconds: float, progress: Progress) -> None:
+        """All servers in turn: what disturbs one of them disturbs the others."""
+        print(f"\n{self.case.title}", flush=True)
+        for peer in self.chosen:
+            label = f"  {progress.line()} {turn + 1}/{self.rounds} {peer.name:<32}"
             try:
-                row = case.measure(peer, seconds)
+                row = self.case.measure(peer, seconds)
             except RuntimeError as error:
                 print(f"{label} FAILED: {error}", flush=True)
             else:
-                results[peer.name].append(row)
-                shown = ", ".join(f"{format(row[one.key], one.shape)} {one.title}" for one in case.columns)
-                others = row.get("others", 0.0)
-                disturbed = f" — DISTURBED, others used {others:.0%} of a core" if others > OTHERS_MAX else ""
-                print(f"{label} {shown}{disturbed}", flush=True)
-            progress.done += cost(case, seconds)
-    return results
+                self.results[peer.name].append(row)
+                print(f"{label} {_told(self.case, row)}", flush=True)
+            progress.done += cost(self.case, seconds)
+
+
+def _told(case: Case, row: Row) -> str:
+    shown = ", ".join(f"{format(row[one.key], one.shape)} {one.title}" for one in case.columns)
+    others = row.get("others", 0.0)
+    disturbed = f" — DISTURBED, others used {others:.0%} of a core" if others > OTHERS_MAX else ""
+    return shown + disturbed
 
 
 def present(names: Sequence[str] | None) -> dict[str, Peer]:
@@ -99,31 +107,49 @@ def present(names: Sequence[str] | None) -> dict[str, Peer]:
     return found
 
 
+def planned(options: argparse.Namespace) -> list[Run]:
+    """What was asked for, as far as it can be had here."""
+    there = present(options.server)
+    runs = []
+    for case in CASES:
+        if (options.case and case.name not in options.case) or case.name in options.without:
+            continue
+        chosen = [there[name] for name in case.servers if name in there]
+        results: dict[str, list[Row]] = {peer.name: [] for peer in chosen}
+        runs.append(Run(case, chosen, min(options.rounds, case.rounds_max), results))
+    return runs
+
+
+def measure(runs: Sequence[Run], options: argparse.Namespace, saved: dict[str, Any]) -> str:
+    """A round of each case, then the next of each: a machine that is slow for minutes is so for a part of all of them.
+
+    Answers where the results were written; that is done after each round, so a run that is stopped leaves what it had.
+    """
+    progress = Progress(sum(cost(run.case, options.seconds) * len(run.chosen) * run.rounds for run in runs))
+    print(f"{len(runs)} cases, about {_clock(progress.total)} minutes")
+    measured, written = revision(), "nowhere: no case was chosen"
+    for turn in range(options.rounds):
+        for run in [run for run in runs if turn < run.rounds]:
+            run.round(turn, options.seconds, progress)
+            saved["cases"][run.case.name] = {
+                "at": f"{datetime.now(UTC):%Y-%m-%d %H:%M}", "revision": measured, "rounds": turn + 1,
+                "seconds": options.seconds, "rows": run.results,
+            }  # fmt: skip
+            written = write(saved, save=options.save)
+    return written
+
+
 def main() -> int:
     """Build, run, print."""
     options = arguments()
     prepare()
     build_load()
-    there = present(options.server)
-    cases = [case for case in CASES if (not options.case or case.name in options.case)]
-    cases = [case for case in cases if case.name not in options.without]
-    plan = [
-        (case, [there[name] for name in case.servers if name in there], min(options.rounds, case.rounds_max))
-        for case in cases
-    ]
-    progress = Progress(sum(cost(case, options.seconds) * len(chosen) * rounds for case, chosen, rounds in plan))
-    print(f"{len(cases)} cases, about {_clock(progress.total)} minutes")
-    results = earlier() if options.save else nothing_yet()
-    measured, written = revision(), "nowhere: no case was chosen"
-    for case, chosen, rounds in plan:
-        rows = run_case(case, chosen, rounds, options.seconds, progress)
-        print("\n" + "\n".join(table(case, rows)), flush=True)
-        results["cases"][case.name] = {
-            "at": f"{datetime.now(UTC):%Y-%m-%d %H:%M}", "revision": measured, "rounds": rounds,
-            "seconds": options.seconds, "rows": rows,
-        }  # fmt: skip
-        written = write(results, save=options.save)  # after each case: what was measured is kept when a run is stopped
-    print("\n".join(summary({name: run["rows"] for name, run in results["cases"].items()})))
+    runs = planned(options)
+    saved = earlier() if options.save else nothing_yet()
+    written = measure(runs, options, saved)
+    for run in runs:
+        print("\n" + "\n".join(table(run.case, run.results)))
+    print("\n".join(summary({name: case["rows"] for name, case in saved["cases"].items()})))
     print(f"\nwritten to {written}")
     return 0
 

@@ -39,9 +39,10 @@ def extensions() -> list[Any]:
     sources = sorted(path.with_suffix(".py") for path in Path("gameserver").rglob("*.pxd") if path.stem != "__init__")
     named = {".".join(source.with_suffix("").parts): str(source) for source in sources}
     modules = {name: Extension(name, [source], extra_compile_args=FLAGS) for name, source in named.items()}
-    special = [(name, DIRECTIVES | directives) for name, directives in SPECIAL.items()]
     made = translated([module for name, module in modules.items() if name not in SPECIAL], DIRECTIVES)
-    return made + [module for name, directives in special for module in translated([modules[name]], directives)]
+    for name, directives in SPECIAL.items():
+        made += translated([modules[name]], DIRECTIVES | directives)
+    return made
 
 
 def translated(modules: list[Any], directives: dict[str, Any]) -> list[Any]:

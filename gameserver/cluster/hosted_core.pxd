@@ -13,7 +13,7 @@ cdef double ENGINE_RETRY_SECONDS, WAKE_SLACK_SECONDS
 
 cdef class HostedCore(Seating):
     # What an input touches stands first, then what a flush does: a cache line has room for eight.
-    cdef public bint leaving, closed
+    cdef public bint leaving, closed, _hurried
     cdef public Engine match
     cdef public object _clock, _still
     cdef public dict _engine_failures
@@ -25,7 +25,7 @@ cdef class HostedCore(Seating):
     cdef public Gated _riding
     cdef public RecentFrames recent
     cdef public Gate _gate
-    cdef public object _flush_handle, _topics, _waiting, edges, unsaved_since
+    cdef public object _topics, _waiting, edges, unsaved_since
     cdef public tuple _everyone
     cdef public list _arriving
     cdef public bint _strict, journaled
@@ -43,6 +43,7 @@ cdef class HostedCore(Seating):
     @cython.locals(match=Engine, ended=double, now=double, seconds=double, services=Services, wakes=Wakes)
     cpdef object _wake(self)
     cpdef object _after(self)
+    @cython.locals(wakes=Wakes)
     cpdef object _flush_soon(self)
     @cython.locals(now=double)
     cpdef object _flush_now(self)
@@ -54,3 +55,4 @@ cdef class HostedCore(Seating):
 cdef class MatchAlarm(Alarm):
     cdef public HostedCore _hosted
     cpdef object rung(self)
+    cpdef object hurried(self)

@@ -24,7 +24,6 @@ from gameserver.errors import (
 from gameserver.match import MatchCounts, game_name
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Sequence
 
     from gameserver.cluster.delivery import Gated
@@ -58,13 +57,18 @@ class MatchAlarm(Alarm):
         """See `Alarm.rung`."""
         self._hosted._wake()
 
+    def hurried(self) -> None:
+        """See `Alarm.hurried`."""
+        if self._hosted._hurried:  # no flush since
+            self._hosted._flush_now()
+
 
 class HostedCore(Seating):
     """A match and its next wake. `HostedMatch` is built on it layer by layer."""
 
     __slots__ = (
         "__weakref__", "_alarm", "_arriving", "_clock", "_counted", "_engine_failures", "_everyone", "_fanout",
-        "_flush_handle", "_gate", "_held", "_interval", "_late", "_meters", "_overrun_told_at", "_reserved",
+        "_gate", "_held", "_hurried", "_interval", "_late", "_meters", "_overrun_told_at", "_reserved",
         "_riding", "_schema", "_services", "_still", "_strict", "_time_ms", "_topics", "_waiting", "base_version",
         "closed", "created_at", "edges", "flushed_at", "game", "game_class", "journal", "journaled", "leaving",
         "match", "members", "options_key", "recent", "saved_version", "token", "unsaved_since",
@@ -119,7 +123,7 @@ class HostedCore(Seating):
         self._everyone: tuple[Member, ...] | None = None
         self._arriving: list[Member] = []
         self._alarm = MatchAlarm(services.wakes, self)
-        self._flush_handle: asyncio.Handle | None = None
+        self._hurried = False  # a flush is on its way
         self._engine_failures: dict[str, int] | None = None  # where → how often in a row
         self._schema: tuple[int, bytes] = (-1, b"")
         self._meters = services.meters.game(self.game)
@@ -142,16 +146,14 @@ class HostedCore(Seating):
         self._let_riding_out()
         self.closed = True
         self._alarm.clear()
-        if self._flush_handle is not None:
-            self._flush_handle.cancel()
-            self._flush_handle = None
+        self._hurried = False
 
     def overdue_seconds(self, now: float) -> float:
         """How late the next wake is: what is overdue by seconds does not progress."""
         return max(0.0, now - self._alarm.at) if self._alarm.is_set() else 0.0
 
     def _schedule(self, now: float) -> None:
-        if self.closed or self._still or self._flush_handle is not None:
+        if self.closed or self._still or self._hurried:
             return  # a flush that is on its way comes here when it is done
         alarm, match = self._alarm, self.match
         if match.only_ticks() and not self._engine_failures:
@@ -191,7 +193,7 @@ class HostedCore(Seating):
                 or match.has_output()
                 or self._arriving
                 or self._riding is not None
-                or self._flush_handle is not None
+                or self._hurried
                 or match.topics is not self._topics
                 or self._engine_failures
             ):
@@ -223,11 +225,13 @@ class HostedCore(Seating):
 
     def _flush_soon(self) -> None:
         """Flush once in this turn of the loop, however many urgent things happen in it."""
-        if self._flush_handle is None and not self.closed:
-            self._flush_handle = self._clock.call_soon(self._flush_now)
+        if not self._hurried and not self.closed:
+            self._hurried = True
+            wakes = self._services.wakes
+            wakes.hurry(self._alarm)
 
     def _flush_now(self) -> None:
-        self._flush_handle = None
+        self._hurried = False
         now = self._clock.now()
         self._flush(now)
         self._schedule(now)

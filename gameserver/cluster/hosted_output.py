@@ -47,9 +47,7 @@ class HostedOutput(HostedCore):
         """
         if self.closed or not self._services.valid():
             return
-        if self._flush_handle is not None:
-            self._flush_handle.cancel()
-            self._flush_handle = None
+        self._hurried = False
         match = self.match
         try:
             output = match.take_output()

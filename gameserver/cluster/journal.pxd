@@ -31,12 +31,13 @@ cdef class JournalWriter:
     @cython.locals(entry=_Entry)
     cpdef object when_durable(self, match_id, long long version, callback)
     @cython.locals(entry=_Entry)
-    cpdef bint wants_snapshot(self, match_id) except -1
+    cpdef bint wants_snapshot(self, match_id, double share=*) except -1
     cpdef object _hurry(self, _Entry entry)
     @cython.locals(entry=_Entry)
     cpdef object _hurry_all(self)
     cpdef object _collected(self)
     cpdef object _write_soon(self)
+    cpdef object write_now(self)
     @cython.locals(group=_Group)
     cpdef object _write(self)
     @cython.locals(group=_Group, entry=_Entry, due=list, records=list, taken=Py_ssize_t, size="long long")

@@ -257,13 +257,13 @@ class JournalWriter:
             if entry.stored >= version and entry.token is not None:
                 self._clock.call_soon(partial(self._release, entry))
 
-    def wants_snapshot(self, match_id: str) -> bool:
-        """Has the journal outgrown the snapshot?"""
+    def wants_snapshot(self, match_id: str, share: float = 1.0) -> bool:
+        """Has the journal outgrown the snapshot, or come to this share of that?"""
         entry = self._entries.get(match_id)
         if entry is None or entry.token is None:
             return False
         snapshot_bytes = max(entry.snapshot_bytes, SNAPSHOT_BYTES_MIN)
-        return entry.bytes_since_snapshot > self.policy.snapshot_bytes_factor * snapshot_bytes
+        return entry.bytes_since_snapshot > share * self.policy.snapshot_bytes_factor * snapshot_bytes
 
     async def save(self, match_id: str, version: int, meta: SnapshotMeta, payload: bytes) -> bool:
         """Write a snapshot and trim the journal behind it. False: refused, the match is not ours any more.
@@ -340,6 +340,12 @@ class JournalWriter:
     def _write_soon(self) -> None:
         self._soon = None
         self._write()
+
+    def write_now(self) -> None:
+        """What is to be written soon is written: nothing more comes in this turn of the loop that could go with it."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._write_soon()
 
     def _write(self) -> None:
         """Sends what is due, unless enough is under way."""

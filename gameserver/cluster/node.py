@@ -130,6 +130,7 @@ class ClusterNode:
         self.host.is_owner = self.takeover.is_owner
         self.host.doubted = self.reassertion.look_at
         self.writer.on_refused = self.reassertion.refused
+        services.wakes.after_hurry = self.writer.write_now
         self.membership.on_lost = tenure.drop_all
         self.membership.on_reunited = self.reassertion.look_at_all
         self.membership.on_gained = self.takeover.hint

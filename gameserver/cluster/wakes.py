@@ -4,6 +4,9 @@ A timer of the loop costs more than what there is to do in a match that nobody i
 one many times a second. So time has slots of a millisecond, as fine as the loop's clock: alarms of one slot ring
 together, at its beginning, and the loop has a timer for the first slot only. Slots far away are whole seconds: however
 often an alarm is put off, there are not many slots that nobody waits for any more.
+
+What is urgent has no alarm: it is done before the loop's turn is over, ahead of alarms that ring, and while such things
+happen, few alarms ring before the loop looks again at what has come in (ADR 21).
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ SLOTS_PER_SECOND = 1000
 NEAR_SECONDS = 1.0  # what is further away rings on a whole second before it is due, to be set again
 FAR_SECONDS = 3600.0  # and this soon at the latest
 TURN_SECONDS = 0.001  # what rings for longer than this lets the loop see what has come in, and then goes on
+URGENT_TURN_SECONDS = 0.0001  # the same while something was urgent a moment ago
+URGENT_SECONDS = 0.1  # a moment
 NO_SLOT = -1
 NEVER = 2**62
 
@@ -76,11 +81,17 @@ class Alarm:
         if self._ring is not None:
             self._ring()
 
+    def hurried(self) -> None:
+        """What cannot wait for it: see `Wakes.hurry`."""
+
 
 class Wakes:
     """All alarms of a node."""
 
-    __slots__ = ("_clock", "_order", "_perf", "_slots", "_timer", "_timer_slot", "now", "started", "wall")
+    __slots__ = (
+        "_clock", "_hurried", "_order", "_perf", "_slots", "_soon", "_timer", "_timer_slot", "_urgent_until",
+        "after_hurry", "now", "started", "wall",
+    )  # fmt: skip
 
     def __init__(self, clock: Clock, perf: Callable[[], float]) -> None:
         self.now = 0.0
@@ -93,8 +104,13 @@ class Wakes:
         self._perf = perf  # the loop's own clock stands still within a turn
         self._slots: dict[int, dict[Alarm, None]] = {}  # in order of setting
         self._order: list[int] = []  # the slots, as a heap
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._timer_slot = NEVER
+        self._hurried: list[Alarm] = []
+        self._soon: asyncio.Handle | None = None
+        self._urgent_until = 0.0
+        self.after_hurry: Callable[[], None] | None = None
+        """Called when all that was urgent is done: carries on what came of it."""
 
     def add(self, alarm: Alarm, slot: int) -> None:
         """An alarm is in this slot."""
@@ -112,17 +128,57 @@ class Wakes:
         if alarms is not None:
             alarms.pop(alarm, None)
 
+    def hurry(self, alarm: Alarm) -> None:
+        """Have its `hurried` called once this turn of the loop has seen what came in."""
+        self._hurried.append(alarm)
+        if self._soon is None:
+            self._soon = self._clock.call_soon(self._called)
+
+    def _called(self) -> None:
+        self._soon = None
+        self._do_urgent()
+
+    def _do_urgent(self) -> bool:
+        """Whether there was anything."""
+        if not self._hurried:
+            return False
+        hurried, self._hurried = self._hurried, []
+        for alarm in hurried:
+            try:
+                alarm.hurried()
+            except Exception as failure:
+                log.error("hurry_failed", exc_info=failure)
+        self._urgent_until = self._clock.now() + URGENT_SECONDS
+        if self.after_hurry is not None:
+            self.after_hurry()
+        return True
+
     def _start_timer(self, slot: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_slot = slot
-        self._timer = self._clock.call_at(slot / SLOTS_PER_SECOND, self._ring)
+        self._timer = self._clock.call_at(slot / SLOTS_PER_SECOND, self._timed)
+
+    def _timed(self) -> None:
+        # uvloop writes to the store when its timers and what was called soon are through: alarms would be in the way.
+        if self._do_urgent():
+            self._let_in()
+        else:
+            self._ring()
+
+    def _let_in(self) -> None:
+        """Ring when the loop has seen what has come in: what a timer calls soon may be called before that."""
+        self._timer = self._clock.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._timer = self._clock.call_soon(self._ring)
 
     def _ring(self) -> None:
         """Ring what is due. What is set meanwhile, however early, has to wait for another turn of the loop.
 
         So has what is still to ring when this has taken long enough.
         """
+        self._do_urgent()
         self.now, self.wall = self._clock.now(), self._clock.wall()
         last = max(self._timer_slot, int(self.now * SLOTS_PER_SECOND))
         self._timer, self._timer_slot = None, NO_SLOT  # no slot comes before this one: no timer is started
@@ -132,7 +188,7 @@ class Wakes:
             slot = heappop(order)
             due += [(slot, alarm) for alarm in self._slots.pop(slot)]
         self.started = self._perf()
-        rung, until = 0, self.started + TURN_SECONDS
+        rung, until = 0, self.started + (URGENT_TURN_SECONDS if self.now < self._urgent_until else TURN_SECONDS)
         try:
             for slot, alarm in due:
                 began = self.started
@@ -147,5 +203,8 @@ class Wakes:
                 if alarm._slot == slot:  # not cleared, or set anew, by one that rang
                     self.add(alarm, slot)
             self._timer_slot = NEVER
-            if order:
+            if rung < len(due) and order:
+                self._timer_slot = order[0]
+                self._let_in()
+            elif order:
                 self._start_timer(order[0])

@@ -43,7 +43,7 @@ class Clock:
         return handle
 
     def call_soon(self, callback: Callable[[], None]) -> Any:
-        raise AssertionError("not needed")
+        return self.call_at(self.time, callback)
 
     def run(self, until: float) -> None:
         while self.timers and self.timers[0][0] <= until:
@@ -169,7 +169,7 @@ def test_what_takes_long_lets_the_loop_turn_in_between() -> None:
     for alarm in alarms:
         alarm.set(100.1, 100.0)
     clock.run(101.0)
-    assert rang == [(0, 1), (1, 1), (2, 2), (5, 2), (4, 3)]
+    assert rang == [(0, 1), (1, 1), (2, 3), (5, 3), (4, 4)]
     assert not any(alarm.is_set() for alarm in alarms)
     assert not wakes._slots
 
@@ -188,3 +188,75 @@ def test_what_is_far_away_rings_before_to_be_set_again() -> None:
     assert bell.rang == [150.0, 150.75]
     bell.set(1_000_000.0)
     assert bell.alarm.at <= 151.0 + 3600
+
+
+class Urgent(Alarm):
+    """Has something that cannot wait."""
+
+    def __init__(self, wakes: Wakes, done: list[str], name: str) -> None:
+        super().__init__(wakes, None)
+        self._done = done
+        self._name = name
+
+    def rung(self) -> None:
+        self._done.append(f"{self._name} rang")
+
+    def hurried(self) -> None:
+        self._done.append(self._name)
+        if self._name == "bad":
+            raise ZeroDivisionError
+
+
+def test_what_is_urgent_is_done_together_and_then_carried_on() -> None:
+    """In the turn of the loop in which it came, once; one that fails does not keep the others from it."""
+    clock, wakes, _ = bells(0)
+    done: list[str] = []
+    wakes.after_hurry = lambda: done.append("carried on")
+    for name in ("one", "bad", "two"):
+        wakes.hurry(Urgent(wakes, done, name))
+    assert not done
+    assert clock.started == 1
+    clock.run(100.0)
+    assert done == ["one", "bad", "two", "carried on"]
+    clock.run(101.0)
+    assert len(done) == 4
+    wakes.hurry(Urgent(wakes, done, "three"))
+    clock.run(101.0)
+    assert done[4:] == ["three", "carried on"]
+
+
+def test_what_is_urgent_goes_before_what_rings() -> None:
+    """Even before the loop comes to it; alarms wait until it has looked again at what has come in."""
+    clock, wakes, _ = bells(0)
+    done: list[str] = []
+    wakes.after_hurry = lambda: done.append("carried on")
+    later, urgent = Urgent(wakes, done, "later"), Urgent(wakes, done, "urgent")
+    later.set(100.1, 100.0)
+    clock.time = 100.2  # the timer is due, and stands before what is called soon
+    wakes.hurry(urgent)
+    started = clock.started
+    clock.run(100.2)
+    assert done == ["urgent", "carried on", "later rang"]
+    assert clock.started == started + 2
+    assert not wakes._slots
+
+
+def test_few_alarms_ring_at_a_time_while_things_are_urgent() -> None:
+    clock, wakes, _ = bells(0)
+    turns: list[int] = []
+
+    def ring() -> None:
+        turns.append(clock.started)
+        clock.spent += 0.00015
+
+    def ring_all(at: float) -> list[int]:
+        turns.clear()
+        for _ in range(4):
+            Alarm(wakes, ring).set(at, clock.now())
+        clock.run(at)
+        return [turn - turns[0] for turn in turns]
+
+    assert ring_all(100.1) == [0, 0, 0, 0]
+    wakes.hurry(Urgent(wakes, [], "now"))
+    assert ring_all(100.15) == [0, 2, 4, 6]
+    assert ring_all(100.5) == [0, 0, 0, 0]

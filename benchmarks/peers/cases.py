@@ -76,7 +76,7 @@ CASES: Sequence[Case] = (
         "relay", "HIGH events relayed to rooms of 10: 1,800 sent/s, 18,000 delivered/s, 200 clients",
         (OURS, UNGATED, BARE, WS, COLYSEUS), loads.relay,
         (Column("delivered/s", "rate", ",.0f"), Column("CPU µs per delivered event", "cpu_us"), *LATENCY, *BUSY),
-        "cpu_us", 4,
+        "cpu_us", 10,
     ),
     Case(
         "saturated", "HIGH events relayed to rooms of 10 as fast as they come back, 500 clients",
@@ -129,7 +129,7 @@ CASES: Sequence[Case] = (
         reference=ours.STILL,
     ),
     Case(
-        "workers", "`--workers`: the same load of 800 clients in rooms of 10, all on the same two cores",
+        "workers", "`--workers`: the same load of 1,600 clients in rooms of 10, all on the same two cores",
         (ours.ONE, ours.TWO, ours.TWO_EDGES), ours.workers_case,
         (Column("CPU µs per delivered frame, all workers", "cpu_us"),
          Column("of the busiest worker", "busiest_us"), Column("its core", "busiest", ".0%"), *LATENCY, DELIVERED,

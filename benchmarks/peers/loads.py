@@ -12,7 +12,9 @@ LATENCY_MS_MAX = 100.0  # a tick of 50 ms and as much again
 CAPACITY_STEP = 1.06
 CAPACITY_STEPS_MAX = 10
 CAPACITY_TRIES = 2  # one disturbance is no limit
+CAPACITY_WINDOWS = 2  # in each of them
 CAPACITY_FIRST = 0.85  # of the core, for the first try
+RELAY_WARM_UP_SECONDS = 8.0  # what compiles code as it runs stalls for milliseconds until then
 
 
 def common(window: Window) -> Row:
@@ -36,23 +38,32 @@ def per_second(window: Window, count: float) -> Row:
 
 def play(peer: Peer, seconds: float, *, room: int, clients: int) -> Row:
     """Frames to all in a room, ten inputs a second from each."""
+    (row,) = play_windows(peer, seconds, room, clients, 1)
+    return row
+
+
+def play_windows(peer: Peer, seconds: float, room: int, clients: int, count: int) -> list[Row]:
+    """The same, looked at so often in a row."""
     clients = min(clients, peer.clients_max)
     with running(peer, room) as server:
         who = connections(peer, server.port, "swarm", room, clients)
-        (window,) = drive(server, peer.protocol, who, [Phase("play", 10, seconds)])
-    frames = window.counts["frames"]
-    return common(window) | {
-        "clients": clients,
-        "cpu_us": window.server_cpu / max(1, frames) * 1e6,
-        "delivered": frames / (clients * TICKS_PER_SECOND * window.seconds),
-    }
+        later = [Phase("play", 10, seconds, warm_up=0.1)] * (count - 1)
+        windows = drive(server, peer.protocol, who, [Phase("play", 10, seconds), *later])
+    return [
+        common(window) | {
+            "clients": clients,
+            "cpu_us": window.server_cpu / max(1, window.counts["frames"]) * 1e6,
+            "delivered": window.counts["frames"] / (clients * TICKS_PER_SECOND * window.seconds),
+        }
+        for window in windows
+    ]  # fmt: skip
 
 
 def relay(peer: Peer, seconds: float) -> Row:
     """1,800 events a second, each to a room of ten."""
     with running(peer) as server:
         who = connections(peer, server.port, "swarm", 10, 200)
-        (window,) = drive(server, peer.protocol, who, [Phase("shout", 9, seconds)])
+        (window,) = drive(server, peer.protocol, who, [Phase("shout", 9, seconds, RELAY_WARM_UP_SECONDS)])
     events = window.counts["events"]
     rate = events / window.seconds
     return common(window) | {"rate": rate, "cpu_us": window.server_cpu / max(1, events) * 1e6}
@@ -125,12 +136,14 @@ def capacity(peer: Peer, seconds: float) -> Row:
 
     def fits_once(clients: int) -> bool:
         try:
-            row = play(peer, seconds, room=10, clients=clients)
+            rows = play_windows(peer, seconds, 10, clients, CAPACITY_WINDOWS)
         except RuntimeError as error:
             print(f"    {clients}: {str(error).splitlines()[0]}", flush=True)
             return False
-        print(f"    {clients}: p99 {row['p99_ms']:.0f} ms, server {row['busy']:.0%}", flush=True)
-        return 0 < row["p99_ms"] <= LATENCY_MS_MAX and row["delivered"] > 0.95
+        for row in rows:
+            told = f"p99 {row['p99_ms']:.0f} ms, {row['delivered']:.0%} delivered, server {row['busy']:.0%}"
+            print(f"    {clients}: {told}", flush=True)
+        return any(0 < row["p99_ms"] <= LATENCY_MS_MAX and row["delivered"] > 0.95 for row in rows)
 
     sample = play(peer, seconds / 2, room=10, clients=600)
     first = 600 * CAPACITY_FIRST / sample["busy"]

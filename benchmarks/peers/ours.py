@@ -18,7 +18,7 @@ SETTLE_SECONDS = 12.0  # each new match is saved once, and once more when it has
 CALM_SECONDS_MAX = 90.0  # then it is measured as it is, and the row says how long was waited
 CALM_STEP_SECONDS = 3.0
 CALM_SHARE = 0.93  # of the CPU of the step before: less than that, and it is still catching up with what it missed
-WORKERS_CLIENTS = 800
+WORKERS_CLIENTS = 1_600  # one worker is two thirds busy with them
 PLAYERS = 10
 
 

@@ -150,7 +150,10 @@ class Wakes:
                 log.error("hurry_failed", exc_info=failure)
         self._urgent_until = self._clock.now() + URGENT_SECONDS
         if self.after_hurry is not None:
-            self.after_hurry()
+            try:
+                self.after_hurry()
+            except Exception as failure:
+                log.error("hurry_failed", exc_info=failure)
         return True
 
     def _start_timer(self, slot: int) -> None:
@@ -168,6 +171,8 @@ class Wakes:
 
     def _let_in(self) -> None:
         """Ring when the loop has seen what has come in: what a timer calls soon may be called before that."""
+        if self._timer is not None:  # what was urgent may have started one
+            self._timer.cancel()
         self._timer = self._clock.call_soon(self._go_on)
 
     def _go_on(self) -> None:
@@ -178,7 +183,8 @@ class Wakes:
 
         So has what is still to ring when this has taken long enough.
         """
-        self._do_urgent()
+        if self._do_urgent() and self._timer is not None:  # see `_let_in`
+            self._timer.cancel()
         self.now, self.wall = self._clock.now(), self._clock.wall()
         last = max(self._timer_slot, int(self.now * SLOTS_PER_SECOND))
         self._timer, self._timer_slot = None, NO_SLOT  # no slot comes before this one: no timer is started

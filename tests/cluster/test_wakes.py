@@ -8,6 +8,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from gameserver.cluster.wakes import Alarm, Wakes
 
 
@@ -241,6 +243,20 @@ def test_what_is_urgent_goes_before_what_rings() -> None:
     assert not wakes._slots
 
 
+def test_what_fails_after_it_keeps_no_alarm_from_ringing() -> None:
+    clock, wakes, (bell,) = bells(1)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    wakes.after_hurry = fail
+    bell.set(100.1)
+    clock.time = 100.2
+    wakes.hurry(Urgent(wakes, [], "urgent"))
+    clock.run(100.3)
+    assert bell.rang == [100.2]
+
+
 def test_few_alarms_ring_at_a_time_while_things_are_urgent() -> None:
     clock, wakes, _ = bells(0)
     turns: list[int] = []
@@ -260,3 +276,35 @@ def test_few_alarms_ring_at_a_time_while_things_are_urgent() -> None:
     wakes.hurry(Urgent(wakes, [], "now"))
     assert ring_all(100.15) == [0, 2, 4, 6]
     assert ring_all(100.5) == [0, 0, 0, 0]
+
+
+class Earlier(Alarm):
+    """Has something that cannot wait, and sets another alarm then."""
+
+    bell: Bell
+
+    def hurried(self) -> None:
+        self.bell.set(100.0)
+
+
+@pytest.mark.parametrize("yielded", [False, True])
+def test_there_is_one_timer_whatever_is_urgent(*, yielded: bool) -> None:
+    """Even when a timer is a hair early, and what is urgent sets an alarm before the one that it was for."""
+    clock, wakes, (bell, early, later) = bells(3)
+    earlier = Earlier(wakes, None)
+    earlier.bell = early
+    bell.set(100.1)
+    ((_, _, _, timed),) = clock.timers
+    clock.timers.clear()
+    later.set(150.0)
+    clock.time = 100.0985
+    wakes.hurry(earlier)
+    if yielded:  # it comes while the loop looks at what has come in
+        wakes._ring()
+    else:
+        timed()
+    for step in range(20):
+        clock.run(100.2 + step / 10)
+        bell.set(100.25 + step / 10)
+    assert len(bell.rang) == 20
+    assert len([timer for timer in clock.timers if not timer[2].cancelled]) == 1

@@ -342,7 +342,7 @@ class LocalMatches:
                 hosted.freeze()
         if self._snapshots is None:
             return
-        await self._snapshots.stop()
+        await self._snapshots.stop(seconds * 0.2)
         if self._journal is not None and not await self._journal.stop(seconds * 0.4):
             log.error("journal_unfinished", reason="the store did not take it in time")
         try:

@@ -61,6 +61,7 @@ class Snapshotter:
         self._unproven: dict[str, float] = {}
         self._sizes: dict[str, int] = {}
         self._slots = asyncio.Semaphore(CONCURRENT_SAVES)
+        self._saves: set[asyncio.Task[bool]] = set()
         self._task: asyncio.Task[None] | None = None
         self._failing = False
 
@@ -68,12 +69,16 @@ class Snapshotter:
         """Begin to look after changed matches."""
         self._task = asyncio.create_task(self._run(), name="snapshots")
 
-    async def stop(self) -> None:
-        """Stop looking; what is being written is written to its end."""
+    async def stop(self, seconds: float) -> None:
+        """Stop looking. What is being written is written to its end, unless that takes longer than this."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        if self._saves:
+            _, unfinished = await asyncio.wait(self._saves, timeout=seconds)
+            for save in unfinished:
+                save.cancel()  # the match stays unsaved: `save_all` comes to it again
 
     def changed(self, hosted: HostedMatch) -> None:
         """This match has something to save. Matches that never change never cost anything here."""
@@ -126,11 +131,20 @@ class Snapshotter:
         """Save these, begun a few at a time until the next look: what they take is noticed by other matches."""
         steps = max(1, int(POLL_SECONDS / STEP_SECONDS))
         at_once = -(-len(matches) // steps)
-        saves = []
         for first in range(0, len(matches), at_once):
-            saves += [asyncio.ensure_future(self._save(hosted)) for hosted in matches[first : first + at_once]]
+            for hosted in matches[first : first + at_once]:
+                if self._is_due(hosted):  # still
+                    save = asyncio.create_task(self._save(hosted), name=f"snapshot {hosted.match_id}")
+                    self._saves.add(save)
+                    save.add_done_callback(self._over)
             await asyncio.sleep(STEP_SECONDS)
-        await asyncio.gather(*saves)
+        if self._saves:
+            await asyncio.wait(self._saves)  # not gathered: who stops this does not stop them
+
+    def _over(self, save: asyncio.Task[bool]) -> None:
+        self._saves.discard(save)
+        if not save.cancelled() and (failure := save.exception()) is not None:
+            log.error("snapshot_round_failed", exc_info=failure)
 
     async def save_all(self, matches: Iterable[HostedMatch]) -> int:
         """Save these, many at a time; answers how many could not be saved (they stay unsaved and are tried again)."""

@@ -184,9 +184,12 @@ class Match(MatchSeats):
             if self.ended is None:
                 self._tick(dt)
             if next_us > at_us or self.ended is not None:
-                return
+                break
             number += 1
             next_us = self._tick_us(number + 1)
+        # A wake that is late shows what came in after its tick was due, too: who waits for it does not wait twice.
+        if (self.queue or self.timers.heap) and self.ended is None:
+            self._run_until(at_us)
 
     def _skip_ticks(self, number: int, at_us: int) -> int:
         """Give up the oldest of the ticks that are due if they are more than are caught up with; the first to run."""

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from gameserver.cluster.ports import LoopClock
 from gameserver.cluster.snapshots import POLL_SECONDS, SnapshotPolicy, Snapshotter
 
 INTERVAL_SECONDS = 10.0
+Kind = TypeVar("Kind", bound=Snapshotter)
 
 
 class Noting(Snapshotter):
     """Saves nothing, and notes when it would have begun to."""
 
     turn = 0
-    begun: Counter[int]
-    """In which turn of the loop, how many."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.begun = Counter[int]()  # in which turn of the loop, how many
 
     async def _save(self, hosted: Any) -> bool:
         self.begun[self.turn] += 1
@@ -28,6 +31,21 @@ class Noting(Snapshotter):
         while True:
             self.turn += 1
             await asyncio.sleep(0)
+
+
+class Slow(Snapshotter):
+    """Saves nothing, and takes its time for that."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+
+    async def _save(self, hosted: Any) -> bool:
+        self.begun.append(hosted.match_id)
+        await asyncio.sleep(0.05)
+        self.ended.append(hosted.match_id)
+        return True
 
 
 class Clock(LoopClock):
@@ -46,19 +64,20 @@ def changed(count: int, clock: Clock) -> list[Any]:
     return [SimpleNamespace(match_id=f"match-{number}", **common) for number in range(count)]
 
 
-def snapshotter() -> tuple[Noting, Clock]:
+def snapshotter(kind: type[Kind]) -> tuple[Kind, Clock]:
     clock = Clock()
     writer: Any = None  # nothing is written here
-    return Noting(writer, clock, SnapshotPolicy(INTERVAL_SECONDS)), clock
+    return kind(writer, clock, SnapshotPolicy(INTERVAL_SECONDS)), clock
 
 
 async def test_matches_that_are_due_together_are_begun_a_few_at_a_time() -> None:
     """Other things happen in between; and all are begun by about when the next ones are looked for."""
-    noting, clock = snapshotter()
-    noting.begun = Counter()
+    noting, clock = snapshotter(Noting)
     counting = asyncio.create_task(noting.count_turns())
+    matches = changed(200, clock)
+    clock.time += INTERVAL_SECONDS
     began = asyncio.get_running_loop().time()
-    await noting._save_in_turn(changed(200, clock))
+    await noting._save_in_turn(matches)
     took = asyncio.get_running_loop().time() - began
     counting.cancel()
     assert noting.begun.total() == 200
@@ -66,9 +85,36 @@ async def test_matches_that_are_due_together_are_begun_a_few_at_a_time() -> None
     assert took >= POLL_SECONDS * 0.9
 
 
+async def test_a_match_that_went_away_before_its_turn_is_not_saved() -> None:
+    noting, clock = snapshotter(Noting)
+    matches = changed(100, clock)
+    clock.time += INTERVAL_SECONDS
+    saving = asyncio.create_task(noting._save_in_turn(matches))
+    await asyncio.sleep(0.01)
+    matches[-1].closed = True
+    await saving
+    assert noting.begun.total() == 99
+
+
+async def test_who_stops_it_waits_for_what_has_begun_and_nothing_more_begins() -> None:
+    slow, clock = snapshotter(Slow)
+    for match in changed(200, clock):
+        match.unsaved_since -= INTERVAL_SECONDS
+        slow.changed(match)
+    slow.start()
+    while not slow.begun:
+        await asyncio.sleep(0.01)
+    assert len(slow.begun) < 200
+    await slow.stop(10.0)
+    begun = list(slow.begun)
+    assert slow.ended == begun
+    await asyncio.sleep(POLL_SECONDS * 1.5)
+    assert slow.begun == begun
+
+
 async def test_matches_that_began_together_are_saved_at_different_moments() -> None:
     """Each at the same one of its interval, and none later than it ends."""
-    noting, clock = snapshotter()
+    noting, clock = snapshotter(Noting)
     matches, first_due = changed(200, clock), dict[str, int]()
     for step in range(101):
         clock.time = 100.0 + INTERVAL_SECONDS * step / 100

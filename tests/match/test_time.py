@@ -121,7 +121,30 @@ def test_actions_and_timers_come_before_the_tick_each_at_its_own_time():
     tester.now += 0.02
     alice.send("act", "after the tick was due")
     tester.stall(0.0)
-    assert lines(tester.game)[-1] == ["tick", 0.1], "what came after a tick's time waits for the next"
+    assert lines(tester.game)[-1] == ["tick", 0.1], "what comes after a tick waits for the next"
+
+
+def test_a_late_wake_shows_what_came_after_its_tick_was_due():
+    """In order of time all the same: the tick first. Else an input would wait for the lateness and a tick."""
+    tester = MatchTester(Ticking)
+    alice = tester.join("alice")
+    alice.act("arm", 0.06, "due before the wake")
+    alice.act("arm", 0.09, "due after the wake")
+    tester.now += 0.045
+    alice.send("act", "before the tick")
+    tester.now += 0.025
+    alice.send("act", "after the tick was due")
+    version = tester.match.version
+    tester.stall(0.01)
+    assert lines(tester.game) == [
+        ["before the tick", 0.045],
+        ["tick", 0.05],
+        ["due before the wake", 0.06],
+        ["after the tick was due", 0.07],
+    ]
+    assert tester.match.version == version + 1, "one commit of all of it"
+    tester.advance(0.03)
+    assert lines(tester.game)[4:] == [["due after the wake", 0.09], ["tick", 0.1]]
 
 
 def test_without_ticks_actions_are_collected_and_timers_are_on_time():

@@ -112,7 +112,7 @@ class ServerProcess:
                 await node.stop_claiming()
                 await node.stop()
                 await node.writer.stop(0.0)
-                await node.snapshotter.stop()
+                await node.snapshotter.stop(10.0)
                 await asyncio.sleep(0.5)
                 continue
             self.connections._heartbeat.start()

@@ -356,7 +356,7 @@ async def test_what_is_recorded_after_a_crash_is_not_taken_for_what_was_before(o
 
 async def crash_after(app: Application, alice: RawClient, channel: int, numbers: range) -> None:
     """Nothing is saved after this, as far as the stores can tell, but what was recorded."""
-    await app.node.snapshotter.stop()
+    await app.node.snapshotter.stop(10.0)
     for number in numbers:
         assert not (await alice.act(channel, "carve", number)).refused
     await eventually(lambda: not any(hosted.match.unsettled for hosted in app.host))

@@ -28,7 +28,7 @@ log = structlog.get_logger("gameserver.cluster")
 
 POLL_SECONDS = 0.25
 STEP_SECONDS = 0.005
-EARLIER_MAX = 0.25  # matches that began together are saved up to this much before they have to be, each by its id
+FIRST_SHARE_MIN = 0.1  # of its interval: each match is first saved at a moment of its own, by its id
 CONCURRENT_SAVES = 16
 JOURNALED_INTERVALS = 6  # a journaled match is saved this much less often, unless its journal grows long
 PROVEN_SECONDS = 2.0  # a match that was taken over is saved after so long, which ends the count of its attempts
@@ -60,6 +60,7 @@ class Snapshotter:
         self._unsaved: dict[str, HostedMatch] = {}
         self._unproven: dict[str, float] = {}
         self._sizes: dict[str, int] = {}
+        self._apart: set[str] = set()  # those that were saved at a moment of their own
         self._slots = asyncio.Semaphore(CONCURRENT_SAVES)
         self._saves: set[asyncio.Task[bool]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -95,6 +96,7 @@ class Snapshotter:
         self._unproven.pop(match_id, None)
         self._unsaved.pop(match_id, None)
         self._sizes.pop(match_id, None)
+        self._apart.discard(match_id)
 
     async def delete(self, match_id: str, token: Token | None = None) -> None:
         """The match is over and its document written: its snapshot goes, and its journal."""
@@ -119,13 +121,13 @@ class Snapshotter:
             return False
         if hosted.match_id in self._unproven:
             return now >= self._unproven[hosted.match_id]
-        interval, early = self._policy.interval_seconds, 1.0 - EARLIER_MAX * _share(hosted.match_id)
+        # Matches that began together, or were taken over together, would be due together ever after.
+        share = 1.0 if hosted.match_id in self._apart else first_share(hosted.match_id)
+        interval = self._policy.interval_seconds * share
         if hosted.journaled:
             # Nothing is at risk: a snapshot only keeps the journal short, and readings after a crash quick.
-            if self._writer.wants_snapshot(hosted.match_id, early):
-                return True
-            return now - since >= interval * JOURNALED_INTERVALS * early
-        return now - since >= interval * early or now - hosted.flushed_at >= self._policy.idle_seconds
+            return self._writer.wants_snapshot(hosted.match_id, share) or now - since >= interval * JOURNALED_INTERVALS
+        return now - since >= interval or now - hosted.flushed_at >= self._policy.idle_seconds
 
     async def _save_in_turn(self, matches: Sequence[HostedMatch]) -> None:
         """Save these, begun a few at a time until the next look: what they take is noticed by other matches."""
@@ -174,17 +176,22 @@ class Snapshotter:
                 hosted.unsaved_since = since if since is not None else self._clock.now()
                 self._failed(hosted, failure)
                 return False
-            if hosted.saved_version < version:
-                hosted.saved_version = version
-            self._unproven.pop(hosted.match_id, None)
-            if hosted.unsaved_since is None:
-                self._unsaved.pop(hosted.match_id, None)
-            if self._failing:
-                self._failing = False
-                log.info("snapshots_work_again")
+            self._saved(hosted, version)
         if self.on_saved is not None:
             self.on_saved(hosted)
         return True
+
+    def _saved(self, hosted: HostedMatch, version: int) -> None:
+        """The store has it as it was at this version."""
+        if hosted.saved_version < version:
+            hosted.saved_version = version
+        if self._unproven.pop(hosted.match_id, None) is None:
+            self._apart.add(hosted.match_id)
+        if hosted.unsaved_since is None:
+            self._unsaved.pop(hosted.match_id, None)
+        if self._failing:
+            self._failing = False
+            log.info("snapshots_work_again")
 
     async def _encode(self, match_id: str, snapshot: dict[str, Any]) -> bytes:
         """The dump shares nothing with the match, so a large one can be encoded while the match goes on."""
@@ -208,6 +215,6 @@ class Snapshotter:
             log.warning("snapshot_failed", match=hosted.match_id, error=str(failure), retry="with the next round")
 
 
-def _share(match_id: str) -> float:
-    """From 0 to 1, as good as random, and always the same."""
-    return zlib.crc32(match_id.encode()) / 2**32
+def first_share(match_id: str) -> float:
+    """After how much of its interval this match is first saved: as good as random, and always the same."""
+    return FIRST_SHARE_MIN + (1.0 - FIRST_SHARE_MIN) * zlib.crc32(match_id.encode()) / 2**32

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import pytest
+
 from gameserver.cluster.ports import LoopClock
-from gameserver.cluster.snapshots import POLL_SECONDS, SnapshotPolicy, Snapshotter
+from gameserver.cluster.snapshots import POLL_SECONDS, PROVEN_SECONDS, SnapshotPolicy, Snapshotter
 
 INTERVAL_SECONDS = 10.0
 Kind = TypeVar("Kind", bound=Snapshotter)
@@ -26,6 +29,13 @@ class Noting(Snapshotter):
     async def _save(self, hosted: Any) -> bool:
         self.begun[self.turn] += 1
         return True
+
+    def save_and_change(self, match: Any) -> None:
+        """It is saved now, and something happens in it at once."""
+        match.unsaved_since = None
+        self._saved(match, 1)
+        match.unsaved_since = self._clock.now()
+        self.changed(match)
 
     async def count_turns(self) -> None:
         while True:
@@ -60,7 +70,7 @@ class Clock(LoopClock):
 def changed(count: int, clock: Clock) -> list[Any]:
     """Matches without a journal that something happens in all the time."""
     now = clock.now()
-    common = {"unsaved_since": now, "flushed_at": now + 60, "closed": False, "journaled": False}
+    common = {"unsaved_since": now, "flushed_at": now + 60, "closed": False, "journaled": False, "saved_version": 0}
     return [SimpleNamespace(match_id=f"match-{number}", **common) for number in range(count)]
 
 
@@ -112,16 +122,29 @@ async def test_who_stops_it_waits_for_what_has_begun_and_nothing_more_begins() -
     assert slow.begun == begun
 
 
-async def test_matches_that_began_together_are_saved_at_different_moments() -> None:
-    """Each at the same one of its interval, and none later than it ends."""
+@pytest.mark.parametrize("taken_over", [False, True])
+async def test_matches_that_began_together_are_saved_at_different_moments(taken_over: bool) -> None:
+    """The first time within their interval, and each of them after all of it from then on."""
     noting, clock = snapshotter(Noting)
-    matches, first_due = changed(200, clock), dict[str, int]()
-    for step in range(101):
-        clock.time = 100.0 + INTERVAL_SECONDS * step / 100
+    matches, began = changed(200, clock), clock.time
+    if taken_over:
+        for match in matches:
+            noting.taken_over(match)
+        clock.time = began = began + PROVEN_SECONDS
+        assert all(noting._is_due(match) for match in matches), "that they are unharmed is noted at once"
+        for match in matches:
+            noting.save_and_change(match)
+    saved: dict[str, list[float]] = {match.match_id: [] for match in matches}
+    for step in range(301):
+        clock.time = began + INTERVAL_SECONDS * step / 100
         for match in matches:
             if noting._is_due(match):
-                first_due.setdefault(match.match_id, step)
-    assert len(first_due) == 200
-    assert min(first_due.values()) >= 75
-    for quarter in range(75, 100, 5):
-        assert sum(quarter <= step < quarter + 5 for step in first_due.values()) >= 20
+                saved[match.match_id].append(clock.time - began)
+                noting.save_and_change(match)
+    for tenth in range(1, 30):
+        at_once = sum(tenth <= at < tenth + 1 for moments in saved.values() for at in moments)
+        assert at_once <= 36, "of three intervals no tenth has much more than its share of 200"
+    for moments in saved.values():
+        gaps = [later - earlier for earlier, later in itertools.pairwise([0.0, *moments])]
+        assert gaps[0] <= INTERVAL_SECONDS + 0.11
+        assert all(gap == pytest.approx(INTERVAL_SECONDS, abs=0.11) for gap in gaps[1:])

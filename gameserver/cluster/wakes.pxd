@@ -11,13 +11,14 @@ cdef class Alarm:
     cpdef bint is_set(self) except -1
     cpdef object set(self, double due, double now)
     cpdef object clear(self)
-    cpdef object ring(self, long long slot)
+    cpdef object ring(self, long long last)
     cpdef object rung(self)
     cpdef object hurried(self)
 
 cdef class Wakes:
     cdef public double now, started, wall
     cdef public dict _slots
+    cdef public list _due
     cdef public list _order
     cdef public long long _timer_slot
     cdef public object _clock, _perf, _soon, _timer, after_hurry

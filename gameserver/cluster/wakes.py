@@ -66,9 +66,9 @@ class Alarm:
             self._wakes.remove(self, self._slot)
             self._slot = NO_SLOT
 
-    def ring(self, slot: int) -> None:
-        """The time of a slot that it was in has come: it may have been set anew, or cleared, a moment ago."""
-        if self._slot != slot:
+    def ring(self, last: int) -> None:
+        """The time of a slot that it was in has come, and of all to the last: it may have been set anew, or cleared."""
+        if self._slot > last or self._slot == NO_SLOT:
             return
         self._slot = NO_SLOT
         try:
@@ -89,7 +89,7 @@ class Wakes:
     """All alarms of a node."""
 
     __slots__ = (
-        "_clock", "_hurried", "_order", "_perf", "_slots", "_soon", "_timer", "_timer_slot", "_urgent_until",
+        "_clock", "_due", "_hurried", "_order", "_perf", "_slots", "_soon", "_timer", "_timer_slot", "_urgent_until",
         "after_hurry", "now", "started", "wall",
     )  # fmt: skip
 
@@ -104,6 +104,7 @@ class Wakes:
         self._perf = perf  # the loop's own clock stands still within a turn
         self._slots: dict[int, dict[Alarm, None]] = {}  # in order of setting
         self._order: list[int] = []  # the slots, as a heap
+        self._due: list[Alarm] = []  # those of slots whose time has come, as far as they have not rung yet
         self._timer: asyncio.Handle | None = None
         self._timer_slot = NEVER
         self._hurried: list[Alarm] = []
@@ -188,29 +189,25 @@ class Wakes:
         self.now, self.wall = self._clock.now(), self._clock.wall()
         last = max(self._timer_slot, int(self.now * SLOTS_PER_SECOND))
         self._timer, self._timer_slot = None, NO_SLOT  # no slot comes before this one: no timer is started
-        order = self._order
-        due: list[tuple[int, Alarm]] = []
+        due, order = self._due, self._order
         while order and order[0] <= last:
-            slot = heappop(order)
-            due += [(slot, alarm) for alarm in self._slots.pop(slot)]
+            due.extend(self._slots.pop(heappop(order)))
         self.started = self._perf()
         rung, until = 0, self.started + (URGENT_TURN_SECONDS if self.now < self._urgent_until else TURN_SECONDS)
         try:
-            for slot, alarm in due:
+            for alarm in due:
                 began = self.started
-                alarm.ring(slot)
                 rung += 1
+                alarm.ring(last)
                 if self.started == began:
                     self.started = self._perf()
                 if self.started > until:
                     break
         finally:
-            for slot, alarm in due[rung:]:
-                if alarm._slot == slot:  # not cleared, or set anew, by one that rang
-                    self.add(alarm, slot)
-            self._timer_slot = NEVER
-            if rung < len(due) and order:
-                self._timer_slot = order[0]
-                self._let_in()
-            elif order:
-                self._start_timer(order[0])
+            del due[:rung]
+            if due:
+                self._let_in()  # what is set meanwhile needs no timer
+            else:
+                self._timer_slot = NEVER
+                if order:
+                    self._start_timer(order[0])

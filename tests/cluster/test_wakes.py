@@ -176,6 +176,32 @@ def test_what_takes_long_lets_the_loop_turn_in_between() -> None:
     assert not wakes._slots
 
 
+def test_what_waits_for_its_turn_rings_once_however_it_is_set_meanwhile() -> None:
+    """Those that were due first go first, also before what became due while they waited."""
+    clock, wakes, _ = bells(0)
+    rang: list[int] = []
+
+    def slow(number: int) -> None:
+        rang.append(number)
+        clock.spent += 0.002
+        clock.time += 0.002
+        if number == 0:
+            alarms[2].set(100.1, clock.now())
+            alarms[3].set(clock.now(), clock.now())
+            alarms[5].set(100.101, clock.now())
+            alarms[6].set(100.2, clock.now())
+
+    alarms = [Alarm(wakes, functools.partial(slow, number)) for number in range(7)]
+    for alarm in alarms[:5]:
+        alarm.set(100.1, 100.0)
+    clock.run(100.15)
+    assert rang == [0, 1, 2, 3, 4, 5]
+    assert not wakes._due
+    clock.run(101.0)
+    assert rang == [0, 1, 2, 3, 4, 5, 6]
+    assert not wakes._slots
+
+
 def test_what_is_far_away_rings_before_to_be_set_again() -> None:
     """And however often it is put off, few slots are left behind."""
     clock, wakes, (bell,) = bells(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -10,6 +11,8 @@ import structlog
 from gameserver.errors import GameServerError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gameserver.cluster.hosted import HostedMatch
     from gameserver.cluster.ports import Clock
     from gameserver.cluster.snapshots import Snapshotter
@@ -20,6 +23,8 @@ SPECTATORS = "*spectators"  # the viewer that all spectators share; a test compa
 log = structlog.get_logger("gameserver.cluster")
 
 TOUCH_SECONDS = 60.0  # a match that changes is noted as active at least this often: listings look five minutes back
+NOTE_SECONDS = 1.0  # for so long what is to be noted of matches is collected: many cost little more than one
+NOTES_MAX = 100  # in one write
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 UNSETTLED_SECONDS = 0.1  # how often an ended match is looked at whose records are not all written
 CONCURRENT_WRITES = 8
@@ -40,7 +45,9 @@ class Archive:
         self._slots = asyncio.Semaphore(CONCURRENT_WRITES)
         self._endings: dict[str, asyncio.Task[None]] = {}
         self._failing = False
-        self._touching: dict[str, asyncio.Task[None]] = {}
+        self._notes: dict[str, tuple[HostedMatch, dict[str, Any]]] = {}
+        self._noting: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         snapshots.on_saved = self.touch  # a match that had something to save has something to say
 
     def __len__(self) -> int:
@@ -50,33 +57,48 @@ class Archive:
     def touch(self, hosted: HostedMatch) -> None:
         """Note the match as active, in the background, if there is anything new to say or it was long ago.
 
-        At most one write per match is under way: while the store is away they wait, and snapshots do not wait for them.
+        One write is under way at a time: while the store is away they wait, and snapshots do not wait for them.
         """
         info = document_of(hosted)
         written = self._written.get(hosted.match_id)
         if written is not None and written[1] == info and self._clock.now() - written[0] < TOUCH_SECONDS:
             return
-        if hosted.match_id not in self._touching:
-            task = asyncio.create_task(self._touch(hosted, info), name=f"note {hosted.match_id}")
-            self._touching[hosted.match_id] = task
-            task.add_done_callback(lambda _: self._touching.pop(hosted.match_id, None))
+        self._notes[hosted.match_id] = (hosted, info)
+        if self._noting is None:
+            self._noting = asyncio.create_task(self._note(), name="notes of matches")
 
-    async def _touch(self, hosted: HostedMatch, info: dict[str, Any]) -> None:
+    async def _note(self) -> None:
+        """Write what is noted, until there is no more."""
         try:
-            async with self._slots:
-                await self._documents.save_match(info)
+            while self._notes:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(NOTE_SECONDS):
+                        await self._closing.wait()
+                taken = [self._notes.pop(match_id) for match_id in list(self._notes)[:NOTES_MAX]]
+                await self._write_notes(taken)
+        finally:
+            self._noting = None
+
+    async def _write_notes(self, notes: Sequence[tuple[HostedMatch, dict[str, Any]]]) -> None:
+        try:
+            await self._documents.save_matches([info for _, info in notes])
         except GameServerError as error:
-            if not self._failing:
+            if not error.retryable and len(notes) > 1:  # one of them cannot be stored: which?
+                for note in notes:
+                    await self._write_notes([note])
+            elif not self._failing:
                 self._failing = True
-                log.warning("match_document_failed", match=hosted.match_id, error=error.message, retry="later")
+                log.warning("match_document_failed", match=notes[0][0].match_id, error=error.message, retry="later")
             return
         self._failing = False
-        if not hosted.closed:
-            self._written[hosted.match_id] = (self._clock.now(), info)
+        for hosted, info in notes:
+            if not hosted.closed:
+                self._written[hosted.match_id] = (self._clock.now(), info)
 
     def ended(self, hosted: HostedMatch, reason: str) -> None:
         """Write the final document in the background, then delete the snapshot."""
         self._written.pop(hosted.match_id, None)
+        self._notes.pop(hosted.match_id, None)
         fields = document_of(hosted) | final_fields(hosted)
         task = asyncio.create_task(self._finish(hosted, reason, fields), name=f"end of {hosted.match_id}")
         self._endings[hosted.match_id] = task
@@ -115,7 +137,10 @@ class Archive:
 
     async def close(self, seconds: float) -> None:
         """Wait for what is under way; ends that cannot be written are written after the next start."""
-        tasks = [*self._endings.values(), *self._touching.values()]
+        self._closing.set()
+        tasks = [*self._endings.values()]
+        if self._noting is not None:
+            tasks.append(self._noting)
         if not tasks:
             return
         await asyncio.wait(tasks, timeout=seconds)

@@ -13,7 +13,7 @@ from typing import Any
 
 import bson
 from bson.raw_bson import RawBSONDocument
-from pymongo import DESCENDING, ReturnDocument
+from pymongo import DESCENDING, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from gameserver.errors import LimitReached, NotFound, RequestInvalid, StoreUnavailable
@@ -53,10 +53,19 @@ class MongoDocuments:
 
     async def save_match(self, doc: Mapping[str, Any]) -> bool:
         """See `DocumentStore.save_match`."""
-        if not isinstance(doc.get("id"), str) or not isinstance(doc.get("game"), str):
-            raise RequestInvalid("A match document needs the texts `id` and `game`.")
-        fields = {"status": "live"} | _fields(doc, _MATCH_RESERVED, skip="id")
-        return await self._update_live(doc["id"], fields | {"updated_at": _now()})
+        return await self._update_live(*_live(doc))
+
+    async def save_matches(self, docs: Sequence[Mapping[str, Any]]) -> int:
+        """See `DocumentStore.save_matches`."""
+        updates = [_live_update(*_live(doc)) for doc in docs]
+        with mongo_errors():
+            try:
+                await self._matches.bulk_write([UpdateOne(*update, upsert=True) for update in updates], ordered=False)
+            except BulkWriteError as error:
+                taken = [updates[number] for number in _duplicates(error)]
+                result = await self._matches.bulk_write([UpdateOne(*update) for update in taken], ordered=False)
+                return len(docs) - len(taken) + int(result.matched_count)
+        return len(docs)
 
     async def match_ended(self, match_id: str, *, reason: str, fields: Mapping[str, Any] | None = None) -> bool:
         """See `DocumentStore.match_ended`."""
@@ -150,8 +159,7 @@ class MongoDocuments:
 
         The id is taken as well when two first saves meet; the loser then finds a live document to update.
         """
-        update = {"$set": fields, "$setOnInsert": {"created_at": fields["updated_at"]}}
-        query = {"_id": match_id, "status": {"$ne": "ended"}}
+        query, update = _live_update(match_id, fields)
         with mongo_errors():
             try:
                 await self._matches.update_one(query, update, upsert=True)
@@ -159,6 +167,28 @@ class MongoDocuments:
                 result = await self._matches.update_one(query, update)
                 return bool(result.matched_count)
         return True
+
+
+def _live(doc: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The id of a live match, and the fields that it gets."""
+    if not isinstance(doc.get("id"), str) or not isinstance(doc.get("game"), str):
+        raise RequestInvalid("A match document needs the texts `id` and `game`.")
+    return doc["id"], {"status": "live"} | _fields(doc, _MATCH_RESERVED, skip="id") | {"updated_at": _now()}
+
+
+def _live_update(match_id: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is looked for, and what becomes of it: nothing of a match that has ended."""
+    query = {"_id": match_id, "status": {"$ne": "ended"}}
+    return query, {"$set": fields, "$setOnInsert": {"created_at": fields["updated_at"]}}
+
+
+def _duplicates(error: BulkWriteError) -> list[int]:
+    """Which writes of many found their id taken; anything else is the store's trouble."""
+    details: Mapping[str, Any] = error.details or {}
+    failed = details.get("writeErrors", [])
+    if details.get("writeConcernErrors") or not failed or any(each.get("code") != DUPLICATE_KEY for each in failed):
+        raise error
+    return [each["index"] for each in failed]
 
 
 def _fields(fields: Mapping[str, Any], reserved: frozenset[str], *, skip: str | None = None) -> dict[str, Any]:

@@ -46,6 +46,12 @@ class DocumentStore(Protocol):
         False: the match has ended; its document is final.
         """
 
+    async def save_matches(self, docs: Sequence[Mapping[str, Any]]) -> int:
+        """The same for many in one write, which costs little more than one; how many of them have not ended.
+
+        One that cannot be stored keeps the others from it: RequestInvalid.
+        """
+
     async def match_ended(self, match_id: str, *, reason: str, fields: Mapping[str, Any] | None = None) -> bool:
         """Make the document final, with the reason and the last fields. False: it was final already."""
 

@@ -32,6 +32,34 @@ async def test_a_match_is_created_and_merged(documents: MongoDocuments) -> None:
     assert second["updated_at"] >= first["updated_at"]
 
 
+async def test_many_matches_are_saved_in_one_write(documents: MongoDocuments) -> None:
+    """New ones, known ones, and those that have ended: they stay as they were."""
+    await documents.save_match({"id": "known", "game": "arena", "players": 1})
+    for ended in ("ended", "over"):
+        assert await documents.match_ended(ended, reason="won")
+    docs = [{"id": name, "game": "arena", "players": 2} for name in ("ended", "new", "known", "over", "newer")]
+    assert await documents.save_matches(docs) == 3
+    found = [await documents.get_match(doc["id"]) for doc in docs]
+    assert [match and match["status"] for match in found] == ["ended", "live", "live", "ended", "live"]
+    assert [match and match.get("players") for match in found] == [None, 2, 2, None, 2]
+    assert await documents.save_matches(docs[1:3]) == 2
+    with pytest.raises(RequestInvalid):
+        await documents.save_matches([*docs, {"id": "nothing"}])
+
+
+async def test_first_saves_that_meet_both_arrive(documents: MongoDocuments) -> None:
+    docs = [{"id": f"m{number}", "game": "arena"} for number in range(20)]
+    both = await asyncio.gather(
+        documents.save_matches([doc | {"one": 1} for doc in docs]),
+        documents.save_matches([doc | {"two": 2} for doc in docs]),
+    )
+    assert both == [20, 20]
+    for doc in docs:
+        match = await documents.get_match(doc["id"])
+        assert match is not None
+        assert (match["one"], match["two"]) == (1, 2)
+
+
 async def test_author_fields_come_back_as_they_were(documents: MongoDocuments) -> None:
     """Keys that look like operators and paths, numbers beyond 64 bits, any nesting."""
     await documents.save_match({"id": "m1", "game": "arena", "summary": AWKWARD, "$set": 1, "x.y": 2})

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
 from gameserver.app import Application
 from gameserver.config import Settings
-from gameserver.errors import ConfigError, StoreUnavailable
+from gameserver.errors import ConfigError, RequestInvalid, StoreUnavailable
 from gameserver.match import Game
 from gameserver.protocol import ErrorMessage, Frame, Join
 from tests.web.games import GAMES, Board, Walk
@@ -178,14 +179,14 @@ async def test_snapshots_do_not_wait_for_the_documents(settings: Settings) -> No
     """MongoDB hangs: matches are saved to Redis all the same, and what was to be written there is written later."""
     async with serving(settings) as app:
         assert app.stores is not None
-        documents, real = app.stores.documents, app.stores.documents.save_match
+        documents, real = app.stores.documents, app.stores.documents.save_matches
         hang = asyncio.Event()
 
-        async def hanging(doc: Mapping[str, Any]) -> bool:
+        async def hanging(docs: Sequence[Mapping[str, Any]]) -> int:
             await hang.wait()
-            return await real(doc)
+            return await real(docs)
 
-        documents.save_match = hanging  # type: ignore[method-assign]
+        documents.save_matches = hanging  # type: ignore[method-assign]
         alice = await RawClient.open(app, "alice")
         joined = await alice.join("board")
         for _ in range(3):
@@ -196,6 +197,51 @@ async def test_snapshots_do_not_wait_for_the_documents(settings: Settings) -> No
         document = await eventually(lambda: documents.get_match(joined.info.match))
         assert document["player_ids"] == ["alice"]
         await alice.close()
+
+
+async def test_what_is_noted_of_many_matches_travels_together(settings: Settings) -> None:
+    """And one whose document cannot be stored keeps no other from it."""
+    async with serving(settings) as app:
+        assert app.stores is not None
+        documents, real = app.stores.documents, app.stores.documents.save_matches
+        written: list[list[str]] = []
+        bad: set[str] = set()
+
+        async def watched(docs: Sequence[Mapping[str, Any]]) -> int:
+            written.append([doc["id"] for doc in docs])
+            if bad.intersection(written[-1]):
+                raise RequestInvalid
+            return await real(docs)
+
+        documents.save_matches = watched  # type: ignore[method-assign]
+        clients = [await RawClient.open(app, f"p{number}") for number in range(12)]
+        unwanted, *others = dict.fromkeys([(await client.join("board")).info.match for client in clients])
+        bad.add(unwanted)
+        for match in others:
+            assert (await eventually(partial(documents.get_match, match), seconds=5))["status"] == "live"
+        assert len(others) == 3
+        assert await documents.get_match(unwanted) is None
+        assert max(map(len, written)) > 1
+        for client in clients:
+            await client.close()
+
+
+async def test_a_stop_writes_what_is_noted_at_once(settings: Settings) -> None:
+    async with serving(settings) as app:
+        assert app.stores is not None
+        alice = await RawClient.open(app, "alice")
+        match = (await alice.join("board")).info.match
+        before = app.metrics.value("snapshots_total", outcome="saved")
+        await eventually(lambda: app.metrics.value("snapshots_total", outcome="saved") > before)
+        closed = asyncio.create_task(alice.closed())
+        await app.stop()
+        await closed
+        await alice.close()
+    async with serving(settings) as app:
+        assert app.stores is not None
+        document = await app.stores.documents.get_match(match)
+        assert document is not None
+        assert document["player_ids"] == ["alice"]
 
 
 async def test_an_end_is_written_when_the_documents_are_back(settings: Settings) -> None:

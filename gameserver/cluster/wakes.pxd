@@ -20,7 +20,7 @@ cdef class Wakes:
     cdef public dict _slots
     cdef public list _due
     cdef public list _order
-    cdef public long long _timer_slot
+    cdef public long long _last, _timer_slot
     cdef public object _clock, _perf, _soon, _timer, after_hurry
     cdef public list _hurried
     cdef public double _urgent_until

@@ -89,7 +89,7 @@ class Wakes:
     """All alarms of a node."""
 
     __slots__ = (
-        "_clock", "_due", "_hurried", "_order", "_perf", "_slots", "_soon", "_timer", "_timer_slot", "_urgent_until",
+        "_clock", "_due", "_hurried", "_last", "_order", "_perf", "_slots", "_soon", "_timer", "_timer_slot", "_urgent_until",
         "after_hurry", "now", "started", "wall",
     )  # fmt: skip
 
@@ -105,6 +105,7 @@ class Wakes:
         self._slots: dict[int, dict[Alarm, None]] = {}  # in order of setting
         self._order: list[int] = []  # the slots, as a heap
         self._due: list[Alarm] = []  # those of slots whose time has come, as far as they have not rung yet
+        self._last = NO_SLOT  # of those slots the last one: a timer that is a hair early is for one that is to come
         self._timer: asyncio.Handle | None = None
         self._timer_slot = NEVER
         self._hurried: list[Alarm] = []
@@ -187,7 +188,7 @@ class Wakes:
         if self._do_urgent() and self._timer is not None:  # see `_let_in`
             self._timer.cancel()
         self.now, self.wall = self._clock.now(), self._clock.wall()
-        last = max(self._timer_slot, int(self.now * SLOTS_PER_SECOND))
+        last = self._last = max(self._last, self._timer_slot, int(self.now * SLOTS_PER_SECOND))
         self._timer, self._timer_slot = None, NO_SLOT  # no slot comes before this one: no timer is started
         due, order = self._due, self._order
         while order and order[0] <= last:

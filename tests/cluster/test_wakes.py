@@ -202,6 +202,24 @@ def test_what_waits_for_its_turn_rings_once_however_it_is_set_meanwhile() -> Non
     assert not wakes._slots
 
 
+def test_those_that_wait_are_not_lost_when_their_timer_was_a_hair_early() -> None:
+    clock, wakes, _ = bells(0)
+    rang: list[int] = []
+
+    def slow(number: int) -> None:
+        rang.append(number)
+        clock.spent += 0.002
+
+    for number in range(4):
+        Alarm(wakes, functools.partial(slow, number)).set(100.1, 100.0)
+    ((_, _, _, timed),) = clock.timers
+    clock.timers.clear()
+    clock.time = 100.0995
+    timed()
+    clock.run(100.0996)
+    assert rang == [0, 1, 2, 3]
+
+
 def test_what_is_far_away_rings_before_to_be_set_again() -> None:
     """And however often it is put off, few slots are left behind."""
     clock, wakes, (bell,) = bells(1)

@@ -89,8 +89,8 @@ class Wakes:
     """All alarms of a node."""
 
     __slots__ = (
-        "_clock", "_due", "_hurried", "_last", "_order", "_perf", "_slots", "_soon", "_timer", "_timer_slot", "_urgent_until",
-        "after_hurry", "now", "started", "wall",
+        "_clock", "_due", "_hurried", "_last", "_order", "_perf", "_slots", "_soon", "_timer", "_timer_slot",
+        "_urgent_until", "after_hurry", "now", "started", "wall",
     )  # fmt: skip
 
     def __init__(self, clock: Clock, perf: Callable[[], float]) -> None:

@@ -184,9 +184,8 @@ def _live_update(match_id: str, fields: Mapping[str, Any]) -> tuple[dict[str, An
 
 def _duplicates(error: BulkWriteError) -> list[int]:
     """Which writes of many found their id taken; anything else is the store's trouble."""
-    details: Mapping[str, Any] = error.details or {}
-    failed = details.get("writeErrors", [])
-    if details.get("writeConcernErrors") or not failed or any(each.get("code") != DUPLICATE_KEY for each in failed):
+    failed = _refused(error)
+    if any(each.get("code") != DUPLICATE_KEY for each in failed):
         raise error
     return [each["index"] for each in failed]
 
@@ -214,12 +213,18 @@ def _document(found: Any) -> dict[str, Any] | None:
 
 def _outcome(error: BulkWriteError, count: int) -> InsertOutcome:
     """Tell records that were there already from those that cannot be stored; anything else is the store's trouble."""
-    details: Mapping[str, Any] = error.details or {}
-    failed = details.get("writeErrors", [])
-    if details.get("writeConcernErrors") or not failed:
-        raise error
+    failed = _refused(error)
     duplicate = sum(1 for each in failed if each.get("code") == DUPLICATE_KEY)
     return InsertOutcome(written=count - len(failed), duplicate=duplicate, refused=len(failed) - duplicate)
+
+
+def _refused(error: BulkWriteError) -> Sequence[Mapping[str, Any]]:
+    """The writes of many that the store did not take, if all others are there to stay: else it is raised again."""
+    details: Mapping[str, Any] = error.details or {}
+    failed: Sequence[Mapping[str, Any]] = details.get("writeErrors", [])
+    if details.get("writeConcernErrors") or not failed:
+        raise error
+    return failed
 
 
 def _now() -> datetime.datetime:

@@ -19,13 +19,14 @@ ROUNDS ?= 10
 SEED  ?= 0
 SEEDS ?= 100
 FIRST ?= 1000
+SOAK_SECONDS ?= 600
 
 export PYTHONUNBUFFERED := 1
 # PEP 668 style settings of the machine must not leak into our own environment.
 unexport PYTHONPATH PIP_USER PIP_TARGET
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run compile compile-ahead uncompile fresh run test test-quick lint format bench bench-peers load chaos rolling sim mutations soak docker clean distclean
+.PHONY: help setup setup-run compile compile-pgo compile-ahead uncompile fresh run test test-quick lint format bench bench-peers load chaos rolling sim mutations soak docker clean distclean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,8 +57,22 @@ COMPILED := $(shell find gameserver -name '*.so')
 SOURCES  := $(shell find gameserver -name '*.py' -o -name '*.pxd')
 
 compile: $(DEV_STAMP) ## compile the hot modules in place: the same server for less CPU (needs a C compiler)
-	@GAMESERVER_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace --parallel $(JOBS)
-	@touch gameserver/.compiled
+	@if [ ! -e gameserver/.compiled ] || [ -n "$$(find $(SOURCES) setup.py -newer gameserver/.compiled)" ]; then \
+	  GAMESERVER_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace --parallel $(JOBS) && : > gameserver/.compiled; \
+	fi
+
+# What is in gameserver/.compiled tells how the modules beside it were made.
+compile-pgo: $(DEV_STAMP) ## compile guided by a profile of the examples under load: slow to make, a little faster (needs gcc)
+	@if [ "$$(cat gameserver/.compiled 2>/dev/null)" != pgo ] || [ -n "$$(find $(SOURCES) setup.py -newer gameserver/.compiled)" ]; then \
+	  set -e; rm -rf build/profile gameserver/.compiled; \
+	  echo "compiling modules that record what they do …"; \
+	  GAMESERVER_COMPILE=1 GAMESERVER_PROFILE=record $(BIN)/python setup.py --quiet build_ext --inplace --parallel $(JOBS); \
+	  echo "bots play …"; \
+	  $(BIN)/python -m gameserver.examples.training; \
+	  echo "compiling by what was recorded …"; \
+	  GAMESERVER_COMPILE=1 GAMESERVER_PROFILE=use $(BIN)/python setup.py --quiet build_ext --inplace --parallel $(JOBS); \
+	  echo pgo > gameserver/.compiled; \
+	fi
 
 # The same into build/, beside what runs: `make compile` then only copies.
 compile-ahead: $(DEV_STAMP)
@@ -90,7 +105,7 @@ format: $(DEV_STAMP) ## sort imports and mend what ruff can mend
 bench: compile ## measure state and server costs as ratios to a calibration loop (ARGS="state --quick")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-bench-peers: compile ## the same game load against other servers, side by side (needs gcc; node for two of them)
+bench-peers: compile-pgo ## the same game load against other servers, side by side (needs gcc; node for two of them)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
 	@if command -v npm >/dev/null; then npm install --prefix benchmarks/peers --no-save --silent --no-audit --no-fund; else echo "no npm: without the Node peers"; fi
 	@$(BIN)/python -m benchmarks.peers $(ARGS)
@@ -112,9 +127,8 @@ sim: $(DEV_STAMP) fresh ## whole servers on virtual time with everything that ca
 mutations: $(DEV_STAMP) ## take one safeguard out at a time, and see that its tests fail (ARGS="epoch lease")
 	@$(BIN)/python -m tests.mutations $(ARGS)
 
-soak: $(DEV_STAMP) fresh ## the tests that run for minutes to find what leaks
-	@$(BIN)/python -m pytest -q -m soak $(ARGS); status=$$?; \
-	if [ $$status -eq 5 ]; then echo "no soak tests yet"; else exit $$status; fi
+soak: $(DEV_STAMP) fresh ## ten minutes of players who come and go, to find what leaks or stands still (SOAK_SECONDS=600 SEED=1)
+	@SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SEED) $(BIN)/python -m pytest -q -s -m soak tests/soak $(ARGS)
 
 docker: ## build the container image
 	docker build -t gameserver .

@@ -2,6 +2,9 @@
 
 The same source runs interpreted and compiled; a `.pxd` only adds the C types (docs/adr/0016). Asked for by
 `GAMESERVER_COMPILE=1`, as `make compile` and the Dockerfile do; it takes a C compiler and Python's headers.
+
+`GAMESERVER_PROFILE=record` makes modules that write down, when their process ends, which way they went how often, and
+`GAMESERVER_PROFILE=use` lays the code out by that (docs/adr/0022): `make compile-pgo` does both, with gcc.
 """
 
 from __future__ import annotations
@@ -13,6 +16,14 @@ from typing import Any
 from setuptools import Extension, setup
 
 FLAGS = ["-O2", "-g0", "-w", "-fno-plt"]  # what is called in CPython, all the time, is not looked up by way of a stub
+PROFILE = os.environ.get("GAMESERVER_PROFILE", "")
+PROFILES = Path("build/profile").absolute()
+PROFILE_FLAGS = {
+    "": [],
+    "record": [f"-fprofile-generate={PROFILES}", "-fprofile-update=prefer-atomic"],
+    # What was never trained, or changed since, is compiled as well as can be without.
+    "use": [f"-fprofile-use={PROFILES}", "-fprofile-correction", "-Wno-missing-profile", "-Wno-coverage-mismatch"],
+}
 DIRECTIVES = {
     "language_level": "3",
     "annotation_typing": False,  # an annotated `int` has no bounds: C types are given by the .pxd alone
@@ -38,7 +49,11 @@ def extensions() -> list[Any]:
         return []
     sources = sorted(path.with_suffix(".py") for path in Path("gameserver").rglob("*.pxd") if path.stem != "__init__")
     named = {".".join(source.with_suffix("").parts): str(source) for source in sources}
-    modules = {name: Extension(name, [source], extra_compile_args=FLAGS) for name, source in named.items()}
+    profile = PROFILE_FLAGS[PROFILE]
+    modules = {
+        name: Extension(name, [source], extra_compile_args=FLAGS + profile, extra_link_args=profile)
+        for name, source in named.items()
+    }
     made = translated([module for name, module in modules.items() if name not in SPECIAL], DIRECTIVES)
     for name, directives in SPECIAL.items():
         made += translated([modules[name]], DIRECTIVES | directives)
@@ -59,4 +74,5 @@ def translated(modules: list[Any], directives: dict[str, Any]) -> list[Any]:
 
 
 if __name__ == "__main__":
-    setup(ext_modules=extensions())
+    # The same sources, compiled another way: what is there already is not what was asked for.
+    setup(ext_modules=extensions(), options={"build_ext": {"force": True}} if PROFILE else {})

@@ -20,5 +20,4 @@ cdef class Session:
     cpdef object settle(self, long long seq, long long crc, long long version, bint error, result, long long kept)
     @cython.locals(place=Py_ssize_t, success="unsigned long long")
     cpdef object outcome(self, long long seq, long long kept)
-    @cython.locals(seq="long long", place=Py_ssize_t)
-    cpdef list dump_outcomes(self, long long kept)
+    cpdef list dump_outcomes(self)

@@ -122,27 +122,26 @@ class Session:
             return success & _CRC_MASK, success >> _CRC_BITS, False, None
         return None if self._outcomes is None else self._outcomes.get(place)
 
-    def dump_outcomes(self, kept: int) -> list[Any]:
-        """Those that are kept, the oldest first."""
+    def dump_outcomes(self) -> list[Any]:
+        """Those that are kept: the ring as it lies in memory, and `[place, *outcome]` where it does not say all."""
         if self._successes is None:
-            return [None] * min(self.applied, kept)
-        others = self._outcomes or {}
-        found: list[Any] = []
-        for seq in range(max(0, self.applied - kept), self.applied):
-            place = seq % kept
-            found.append(self._successes[place] or others.get(place))
-        return found
+            return []
+        others = self._outcomes
+        return [bytes(self._successes), [] if others is None else [[place, *others[place]] for place in others]]
 
     def load_outcomes(self, dumped: Sequence[Any], kept: int) -> None:
         """The inverse, up to what was `applied`; another number may have been kept then."""
+        if not dumped:
+            self._successes = self._outcomes = None
+            return
+        ring, rows = array("Q", dumped[0]), {row[0]: tuple(row[1:]) for row in dumped[1]}
         successes = array("Q", bytes(8 * kept))
         others: dict[int, Outcome] = {}
-        last = dumped[-kept:]
-        for place, found in enumerate(last, self.applied - len(last)):
-            if isinstance(found, int):
-                successes[place % kept] = found
-            elif found is not None:
-                others[place % kept] = tuple(found)
+        for seq in range(max(0, self.applied - min(kept, len(ring))), self.applied):
+            was, place = seq % len(ring), seq % kept
+            successes[place] = ring[was]
+            if was in rows:
+                others[place] = rows[was]
         self._successes, self._outcomes = successes, others or None
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gameserver.match.game import Game
 
 _logger = logging.getLogger("gameserver.match")
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 
 def dump_match(match: Match, time_us: int) -> dict[str, Any]:
@@ -60,8 +60,7 @@ def dump_match(match: Match, time_us: int) -> dict[str, Any]:
 
 def _dump_player(match: Match, player: Player) -> list[Any]:
     session = match.session_of[player.id]
-    outcomes = session.dump_outcomes(match.limits.results_kept)
-    seat = [session.id, session.received, session.applied, outcomes, dict(session.rates)]
+    seat = [session.id, session.received, session.applied, session.dump_outcomes(), dict(session.rates)]
     return [player.id, player.name, player.slot, player.role, player.connected, player.joined_at, seat]
 
 

@@ -287,7 +287,7 @@ def test_outcomes_come_back_as_they_were(outcomes, kept, kept_later):
         session.settle(seq, *outcome, kept)
     after = Session("s1", "ann", None)
     after.applied = session.applied
-    after.load_outcomes(unpack(pack(session.dump_outcomes(kept))), kept_later)
+    after.load_outcomes(unpack(pack(session.dump_outcomes())), kept_later)
     for seq in range(-1, len(outcomes) + 3):
         known = 0 < seq <= len(outcomes)
         assert session.outcome(seq, kept) == (outcomes[seq - 1] if known and seq > len(outcomes) - kept else None)

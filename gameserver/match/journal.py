@@ -23,7 +23,7 @@ from gameserver.errors import StateError
 from gameserver.match.grid import Grid
 from gameserver.match.player import Player, Session
 from gameserver.match.values import Effect, EventBatch, Priority
-from gameserver.state.pack import array_head
+from gameserver.state.pack import Packer, array_head
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,8 @@ _NOTHING: Final = b"\x90\x90"
 """No events and no effects."""
 TREE_OPS: Final = 6
 """Where a record has the tree's part."""
+_OUT: Final = Packer()
+"""Where a record is put together."""
 _MISC: Final = ("summary", "topics", "heard", "failures", "tick_failures", "ended", "empty_since_us")
 
 
@@ -60,19 +62,25 @@ class Recorder:
         """The record of the flush that made `output`."""
         match = self._match
         consumed, match.consumed = match.consumed, []
-        head: bytes = _encode((output.version, match.clock_us, match.tick_due_us, match._random.state))
         changes = self._changes()
-        tail = _NOTHING
+        out = _OUT
+        out.clear()
+        out.put_raw(_NINE)
+        out.put_int(output.version)
+        out.put_int(match.clock_us)
+        out.put_int(match.tick_due_us)
+        out.put_uint(match._random.state)
+        out.put_raw(array_head(len(consumed)))  # the rows and the tree's part are encoded already
+        for row in consumed:
+            out.put_raw(row)
+        out.put_raw(_NIL if changes is None else _encode(changes))
+        out.put_raw(output.patch.journal or _NIL)
         if output.gated_events or output.effects:
-            tail = _encode([dump_batch(batch) for batch in output.gated_events])
-            tail += _encode([_dump_effect(effect) for effect in output.effects])
-        # The rows and the tree's part are encoded already, so what is around them is joined to them: nine in all.
-        parts = [_NINE, head[1:], array_head(len(consumed))]
-        parts += consumed
-        parts.append(_NIL if changes is None else _encode(changes))
-        parts.append(output.patch.journal or _NIL)
-        parts.append(tail)
-        return b"".join(parts)
+            out.put_raw(_encode([dump_batch(batch) for batch in output.gated_events]))
+            out.put_raw(_encode([_dump_effect(effect) for effect in output.effects]))
+        else:
+            out.put_raw(_NOTHING)
+        return out.taken()
 
     def _changes(self) -> dict[str, Any] | None:
         match = self._match

@@ -34,7 +34,7 @@ class Changes:
 
     def _fold_all(self, log: list[LogEntry], flushed_id: int) -> None:
         entities, fold = self.entities, begin_period()
-        found: set[int] = set()
+        found: set[int] | None = None if COMPILED else set()
         last: Any = None
         for entry in log:
             node = entry[0]
@@ -45,7 +45,7 @@ class Changes:
                 # Others are not looked at: a new node is sent whole, a gone one not at all.
                 if entity._id > flushed_id or entity._tree is None:
                     continue
-                if not COMPILED:
+                if found is not None:
                     if entity._id not in found:
                         found.add(entity._id)
                         entities.append(entity)  # type: ignore[arg-type]

@@ -32,9 +32,11 @@ def journal_ops(tree: Tree, changes: Changes | None, rows: Packer) -> bytes:
 
     Without `changes` that is all.
     """
-    first = [] if changes is None else [["class", cls.__name__, list(fields_of(cls))] for cls in tree.new_classes]
-    later = [] if changes is None else _others(tree, changes)
-    later.append(["next", tree.next_id])
+    if changes is None:
+        rows.put_next(tree.next_id)
+        return array_head(rows.arrays) + rows.taken()
+    first = [["class", cls.__name__, list(fields_of(cls))] for cls in tree.new_classes]
+    later = [*_others(tree, changes), ["next", tree.next_id]]
     head = array_head(len(first) + rows.arrays + len(later))
     return b"".join((head, *[ENCODER.encode(op) for op in first], rows.taken(), *[ENCODER.encode(op) for op in later]))
 

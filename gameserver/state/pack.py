@@ -16,6 +16,9 @@ _encode = msgspec.msgpack.Encoder().encode
 _SMALL_HEADS: Final = [bytes((0x90 | count,)) for count in range(16)]
 _UINT32_MAX: Final = 0xFFFFFFFF
 _INT32_MIN: Final = -0x80000000
+_INT64_MAX: Final = 0x7FFFFFFFFFFFFFFF
+NEXT: Final = b"\x92\xa4next"
+"""An array of two that begins with this word."""
 _FIRST: Final = 1024
 _KEPT: Final = 65_536
 """Bytes of memory to begin with, and beyond which it is given back."""
@@ -109,6 +112,15 @@ class Packer:
         else:
             self._put_bits(0xD3, value, 64)
 
+    def put_uint(self, value: int) -> None:
+        """An integer of 64 bits without a sign."""
+        if value <= _INT64_MAX:
+            self.put_int(value)
+        else:
+            self._room(9)
+            self.count += 1
+            self._put_bits(0xCF, value, 64)
+
     def _put_bits(self, head: int, value: int, bits: int) -> None:
         at = self.size
         self._out[at] = head
@@ -146,11 +158,22 @@ class Packer:
         """Bytes as they are, which are no element."""
         size = len(encoded)
         self._room(size)
-        self._view[self.size : self.size + size] = encoded
+        if COMPILED:
+            memcpy(self._out + self.size, encoded, size)  # type: ignore[name-defined,operator] # noqa: F821 - see above
+        else:
+            self._view[self.size : self.size + size] = encoded
         self.size += size
+
+    def put_next(self, node_id: int) -> None:
+        """The array `["next", id]`."""
+        self.put_raw(NEXT)
+        self.put_int(node_id)
+        self.arrays += 1
 
     def taken(self) -> bytes:
         """All there is."""
+        if COMPILED:
+            return self._out[: self.size]  # type: ignore[return-value] # of a pointer, that is `bytes`
         return bytes(self._view[: self.size])
 
 
@@ -182,6 +205,10 @@ class Gatherer:
             return False
         self._gathered.append(self._array)
         return True
+
+    def put_next(self, node_id: int) -> None:
+        """See `Packer.put_next`."""
+        self._gathered.append(["next", node_id])
 
     def taken(self) -> bytes:
         """All there is."""

@@ -10,6 +10,7 @@ from gameserver.state.tree cimport Tree
 cdef class Segment
 
 cdef Packer _OPS, _ASIDE, _ROWS
+cdef dict _NONE
 
 cdef class PatchEncoder:
     cdef public Segment everyone
@@ -23,15 +24,19 @@ cdef class PatchEncoder:
     cpdef Segment segment(self, scope)
     @cython.locals(entity=Tracked, fields=list, ops=Packer, aside=Packer)
     cpdef object _entities(self, Packer rows)
+    cpdef list personal_ops(self, long long level, receivers)
     cpdef object owned(self, Tracked entity, Field f, key, value)
 
 cdef class Segment:
     cdef public dict added, changed, structures
-    cdef public list loose, packed
+    cdef public list loose
+    cdef public bytes packed
     cdef public long long packed_count
+    cpdef object first(self, list op)
     @cython.locals(op=list)
     cpdef object set(self, node_id, key, value)
     cpdef object pack(self, Packer ops)
     cpdef list structural(self, node_id)
     @cython.locals(ops=list)
     cpdef bytes encode(self)
+    cpdef list _in_order(self)

@@ -57,6 +57,8 @@ class Patch(msgspec.Struct, frozen=True):
 EMPTY_PATCH: Final = Patch()
 
 
+_NONE: Final[dict[Any, Any]] = {}
+"""Stands for what nearly every flush has nothing of; never written to."""
 _OPS: Final = packer()
 _ASIDE: Final = packer()
 _ROWS: Final = packer()
@@ -78,10 +80,10 @@ class PatchEncoder:
         self.flushed_id = tree.flushed_id
         self.changes = Changes(tree.log, tree.flushed_id)
         self.everyone = Segment()
-        self.segments: dict[Scope, Segment] = {}
+        self.segments: dict[Scope, Segment] = _NONE
         """Those for narrower audiences."""
-        self.personal: dict[tuple[int, frozenset[str]], list[Any]] = {}
-        self.old_members = self._old_members() if self.changes.members else {}
+        self.personal: dict[tuple[int, frozenset[str]], list[Any]] = _NONE
+        self.old_members = self._old_members() if self.changes.members else _NONE
 
     @property
     def old_viewers(self) -> frozenset[str]:
@@ -94,7 +96,7 @@ class PatchEncoder:
         if not (self.changes.others or self.tree.new_classes or self.tree.rescoped or self.tree.gone):
             return self._finish(journal_ops(self.tree, None, rows) if journal else None)
         for cls in self.tree.new_classes:
-            self.everyone.loose.append(["schema", self.tree.class_number(cls), class_definition(cls)])
+            self.everyone.first(["schema", self.tree.class_number(cls), class_definition(cls)])
         for map_, keys in self.changes.maps.values():
             self._map(map_, keys)
         for list_, splices in self.changes.lists.values():
@@ -159,8 +161,16 @@ class PatchEncoder:
             return self.everyone
         found = self.segments.get(scope)
         if found is None:
+            if self.segments is _NONE:
+                self.segments = {}
             found = self.segments[scope] = Segment()
         return found
+
+    def personal_ops(self, level: int, receivers: frozenset[str]) -> list[Any]:
+        """Operations for just these viewers, to be added to; lower levels are applied first."""
+        if self.personal is _NONE:
+            self.personal = {}
+        return self.personal.setdefault((level, receivers), [])
 
     def _entities(self, rows: Packer) -> None:
         """Changed fields, in one walk for clients and for the journal: `rows` gets the exact values, and all."""
@@ -322,7 +332,7 @@ class PatchEncoder:
             if scope:
                 receivers = self.receivers_before(scope)
                 if receivers:
-                    self.personal.setdefault((0, receivers), []).append(node_id)
+                    self.personal_ops(0, receivers).append(node_id)
 
 
 class Segment:
@@ -331,18 +341,26 @@ class Segment:
     __slots__ = ("added", "changed", "loose", "packed", "packed_count", "structures")
 
     def __init__(self) -> None:
-        self.packed: list[bytes] = []
+        self.packed = b""
         """Encoded already, and so many: plain values of entities that all receivers know, which need no order."""
         self.packed_count = 0
-        self.changed: dict[int, list[Any]] = {}
-        self.structures: dict[int, list[Any]] = {}
-        self.added: dict[int, tuple[int, list[Any]]] = {}  # by node, with its depth
-        self.loose: list[Any] = []
+        self.changed: dict[int, list[Any]] = _NONE
+        self.structures: dict[int, list[Any]] = _NONE
+        self.added: dict[int, tuple[int, list[Any]]] = _NONE  # by node, with its depth
+        self.loose: list[Any] | None = None
+
+    def first(self, op: list[Any]) -> None:
+        """An operation that goes before all others."""
+        if self.loose is None:
+            self.loose = []
+        self.loose.append(op)
 
     def set(self, node_id: int, key: Any, value: Any) -> None:
         """A place has a new value."""
         op = self.changed.get(node_id)
         if op is None:
+            if self.changed is _NONE:
+                self.changed = {}
             self.changed[node_id] = [node_id, key, value]
         else:
             op.append(key)
@@ -351,15 +369,19 @@ class Segment:
     def pack(self, ops: Packer) -> None:
         """Operations that are encoded already."""
         if ops.arrays:
-            self.packed.append(ops.taken())
+            self.packed += ops.taken()
             self.packed_count += ops.arrays
 
     def set_new(self, node: Node, key: Any, value: Any) -> None:
         """A place of a node that is new to its receivers: goes after all that may bring the node, parents first."""
+        if self.added is _NONE:
+            self.added = {}
         self.added.setdefault(node._id, (depth_of(node), [node._id]))[1].extend((key, value))
 
     def structural(self, node_id: int) -> list[Any]:
         """The removed keys, unset fields or splices of a node, applied before its sets."""
+        if self.structures is _NONE:
+            self.structures = {}
         return self.structures.setdefault(node_id, [])
 
     def unset(self, node_id: int, key: Any) -> None:
@@ -368,15 +390,15 @@ class Segment:
 
     def encode(self) -> bytes:
         """The encoded array of operations."""
-        ops = self._in_order() if self.structures or self.loose or self.added else [*self.changed.values()]
-        if not ops and not self.packed_count:
-            return EMPTY_OPS
-        head = array_head(self.packed_count + len(ops))
-        return b"".join((head, *self.packed, *[ENCODER.encode(op) for op in ops]))
+        if self.changed is _NONE and self.structures is _NONE and self.loose is None and self.added is _NONE:
+            return array_head(self.packed_count) + self.packed if self.packed_count else EMPTY_OPS
+        ops = self._in_order()
+        return b"".join((array_head(self.packed_count + len(ops)), self.packed, *[ENCODER.encode(op) for op in ops]))
 
     def _in_order(self) -> list[Any]:
         """All operations as they are to be applied."""
+        changed = dict(self.changed)
         for node_id, structure in self.structures.items():
-            self.changed.setdefault(node_id, [node_id]).append(structure)
+            changed.setdefault(node_id, [node_id]).append(structure)
         added = [op for _, op in sorted(self.added.values(), key=lambda item: item[0])]
-        return [*self.loose, *self.changed.values(), *added]
+        return [*(self.loose or ()), *changed.values(), *added]

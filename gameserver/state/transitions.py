@@ -126,7 +126,7 @@ class Transitions:
 
     def _personal(self, depth: int, receivers: frozenset[str], *, private: bool = False) -> list[Any]:
         """The operations for these viewers at a level: a node, its private part, then what is below it."""
-        return self.flush.personal.setdefault((2 * depth + private, receivers), [])
+        return self.flush.personal_ops(2 * depth + private, receivers)
 
 
 def depth_of(node: Node) -> int:

@@ -37,6 +37,25 @@ def test_arrays_are_what_the_encoder_makes_of_them(kind: Any, arrays: list[tuple
         assert packer.taken() == b"".join(map(encode, there))
 
 
+@pytest.mark.parametrize("number", [0, 127, 2**32, 2**63 - 1, 2**63, 2**64 - 1])
+def test_numbers_without_a_sign(number: int) -> None:
+    packer = Packer()
+    packer.put_uint(number)
+    packer.put_raw(b"\xc0")
+    packer.put_raw(b"")
+    assert packer.taken() == encode(number) + encode(None)
+
+
+@pytest.mark.parametrize("kind", [Packer, Gatherer])
+def test_what_ends_a_flush_in_the_journal(kind: Any) -> None:
+    packer = kind()
+    packer.begin(7)
+    packer.put(0.5)
+    packer.end()
+    packer.put_next(300)
+    assert (packer.arrays, packer.taken()) == (2, encode([7, 0.5]) + encode(["next", 300]))
+
+
 def test_memory_is_given_back() -> None:
     """After one large flush the next ones start small again, and right."""
     packer = Packer()

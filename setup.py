@@ -74,5 +74,5 @@ def translated(modules: list[Any], directives: dict[str, Any]) -> list[Any]:
 
 
 if __name__ == "__main__":
-    # The same sources, compiled another way: what is there already is not what was asked for.
-    setup(ext_modules=extensions(), options={"build_ext": {"force": True}} if PROFILE else {})
+    # With a profile or for one, what is there already of the same sources is not what was asked for.
+    setup(ext_modules=extensions(), options={"build_ext": {"force": bool(PROFILE), "parallel": os.cpu_count()}})

@@ -13,7 +13,7 @@ STILL, DESERTED = "no ticks", "20 ticks/s with nobody in them"
 ONE, TWO, TWO_EDGES = "1 worker", "2 workers, players at their owner", "2 workers, half of the players through an edge"
 SPECTATORS = ("0 spectators", "10 spectators", "1,000 spectators")
 MATCHES = 5_000
-IDLE_SECONDS = 10.0  # at least: a few per cent of a core are told badly by less
+LIGHT_SECONDS = 10.0  # at least: a few per cent of a core are told badly by less
 SETTLE_SECONDS = 12.0  # each new match is saved once, and once more when it has been quiet
 CALM_SECONDS_MAX = 90.0  # then it is measured as it is, and the row says how long was waited
 CALM_STEP_SECONDS = 3.0
@@ -40,7 +40,7 @@ def idle_matches(peer: Peer, seconds: float) -> Row:
         create_matches(server.port, "still" if peer.name == STILL else "deserted", MATCHES)
         calm_after = _wait_until_calm(server)
         cpu, at = cpu_seconds(server.process), time.perf_counter()
-        time.sleep(max(seconds, IDLE_SECONDS))
+        time.sleep(max(seconds, LIGHT_SECONDS))
         used, took = cpu_seconds(server.process) - cpu, time.perf_counter() - at
         rss = memory_bytes(server.process)
     return {"cpu": used / took, "kb": (rss - before) / MATCHES / 1000, "calm_after": calm_after}
@@ -103,7 +103,7 @@ def spectators_case(peer: Peer, seconds: float) -> Row:
         (match,) = create_matches(owner, "swarm", 1)
         who = [entry(owner, "match", match, f"peer-{player}") for player in range(PLAYERS)]
         who += [entry(edge, "watch", match, f"watcher-{number}") for number in range(count)]
-        (window,) = drive(server, peer.protocol, who, [Phase("play", 10, seconds)])
+        (window,) = drive(server, peer.protocol, who, [Phase("play", 10, max(seconds, LIGHT_SECONDS))])
     owner_cpu, edge_cpu = (used / window.seconds for used in window.cpu)
     frames = window.counts["frames"] / window.seconds - PLAYERS * 20
     return _shared(window) | {"spectators": count, "owner": owner_cpu, "edge": edge_cpu, "rate": max(0.0, frames)}

@@ -39,4 +39,3 @@ cdef class Segment:
     cpdef list structural(self, node_id)
     @cython.locals(ops=list)
     cpdef bytes encode(self)
-    cpdef list _in_order(self)

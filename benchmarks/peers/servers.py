@@ -56,6 +56,8 @@ class Peer:
     """Of the game, for those of gameserver."""
     needs: str = ""
     """A Python package beyond those of gameserver."""
+    root: Path = ROOT
+    """The checkout it is of."""
 
     def missing(self) -> str | None:
         """Why it cannot run here, if so."""
@@ -109,8 +111,8 @@ def started(peer: Peer, room: int, folder: Path, core: str | None) -> Iterator[t
     port = free_port()
     command = pinned([part.format(port=port, room=room) for part in peer.command], core)
     environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "NODE_ENV": "production", "GAMESERVER__DATA__DIR": str(folder / "data"),
-        **peer.environment,
+        **os.environ, "PYTHONPATH": str(peer.root), "NODE_ENV": "production",
+        "GAMESERVER__DATA__DIR": str(folder / "data"), **peer.environment,
     }  # fmt: skip
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(

@@ -75,7 +75,8 @@ class Archive:
                     async with asyncio.timeout(NOTE_SECONDS):
                         await self._closing.wait()
                 taken = [self._notes.pop(match_id) for match_id in list(self._notes)[:NOTES_MAX]]
-                await self._write_notes(taken)
+                if taken:  # else they have all ended meanwhile
+                    await self._write_notes(taken)
         finally:
             self._noting = None
 

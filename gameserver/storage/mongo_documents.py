@@ -58,6 +58,8 @@ class MongoDocuments:
     async def save_matches(self, docs: Sequence[Mapping[str, Any]]) -> int:
         """See `DocumentStore.save_matches`."""
         updates = [_live_update(*_live(doc)) for doc in docs]
+        if not updates:
+            return 0  # the driver takes no write without anything in it
         with mongo_errors():
             try:
                 await self._matches.bulk_write([UpdateOne(*update, upsert=True) for update in updates], ordered=False)

@@ -1,4 +1,4 @@
-"""What the crowd plays: the arena, of which an empty match soon ends."""
+"""What the crowd plays: the arena, in which every tick changes something, and of which an empty match soon ends."""
 
 from __future__ import annotations
 
@@ -10,3 +10,9 @@ class Arena(arena.Arena):
 
     empty_seconds = 1.0
     seat_hold_seconds = 2.0
+
+    beats: int = 0
+
+    def on_tick(self, dt: float) -> None:
+        self.beats += 1
+        super().on_tick(dt)

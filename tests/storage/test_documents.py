@@ -43,6 +43,7 @@ async def test_many_matches_are_saved_in_one_write(documents: MongoDocuments) ->
     assert [match and match["status"] for match in found] == ["ended", "live", "live", "ended", "live"]
     assert [match and match.get("players") for match in found] == [None, 2, 2, None, 2]
     assert await documents.save_matches(docs[1:3]) == 2
+    assert await documents.save_matches([]) == 0
     with pytest.raises(RequestInvalid):
         await documents.save_matches([*docs, {"id": "nothing"}])
 

@@ -19,6 +19,9 @@ from gameserver.protocol import ErrorMessage, Frame, Join
 from tests.web.games import GAMES, Board, Walk
 from tests.web.kit import RawClient, eventually
 
+NOTES = "notes of matches"
+"""The name of the task that writes them."""
+
 
 @asynccontextmanager
 async def serving(settings: Settings, games: list[type[Game]] | None = None) -> AsyncIterator[Application]:
@@ -224,6 +227,26 @@ async def test_what_is_noted_of_many_matches_travels_together(settings: Settings
         assert max(map(len, written)) > 1
         for client in clients:
             await client.close()
+
+
+async def test_of_matches_that_have_ended_nothing_is_noted_any_more(settings: Settings) -> None:
+    """Nor does noting fail when that leaves nothing to write."""
+    async with serving(settings) as app:
+        assert app.stores is not None
+        written: list[int] = []
+
+        async def watched(docs: Sequence[Mapping[str, Any]]) -> int:
+            written.append(len(docs))
+            return len(docs)
+
+        app.stores.documents.save_matches = watched  # type: ignore[method-assign]
+        alice = await RawClient.open(app, "alice")
+        joined = await alice.join("board")
+        (noting,) = await eventually(lambda: [task for task in asyncio.all_tasks() if task.get_name() == NOTES])
+        await alice.act(joined.channel, "finish")
+        await noting  # raises what it ended with
+        assert written == []
+        await alice.close()
 
 
 async def test_a_stop_writes_what_is_noted_at_once(settings: Settings) -> None:

@@ -128,7 +128,7 @@ mutations: $(DEV_STAMP) ## take one safeguard out at a time, and see that its te
 	@$(BIN)/python -m tests.mutations $(ARGS)
 
 soak: $(DEV_STAMP) fresh ## ten minutes of players who come and go, to find what leaks or stands still (SOAK_SECONDS=600 SEED=1)
-	@SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SEED) $(BIN)/python -m pytest -q -s -m soak tests/soak $(ARGS)
+	@SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SEED) $(BIN)/python -m pytest -q -s -m soak -o faulthandler_timeout=0 tests/soak $(ARGS)
 
 docker: ## build the container image
 	docker build -t gameserver .

@@ -130,8 +130,8 @@ CASES: Sequence[Case] = (
     ),
     Case(
         "workers", "`--workers`: the same load of 1,600 clients in rooms of 10, all on the same two cores",
-        (ours.ONE, ours.TWO, ours.TWO_EDGES), ours.workers_case,
-        (Column("CPU µs per delivered frame, all workers", "cpu_us"),
+        (ours.ONE, ours.HALF, ours.TWO, ours.TWO_EDGES), ours.workers_case,
+        (FRAME[0], Column("CPU µs per delivered frame, all workers", "cpu_us"),
          Column("of the busiest worker", "busiest_us"), Column("its core", "busiest", ".0%"), *LATENCY, DELIVERED,
          Column("load's CPU", "bench_busy", ".0%")),
         "busiest_us", 7, reference=ours.ONE,

@@ -10,7 +10,8 @@ from benchmarks.peers.servers import GAMESERVER, SETTINGS, Peer, create_matches,
 from benchmarks.processes import cores, cpu_seconds, memory_bytes, pin
 
 STILL, DESERTED = "no ticks", "20 ticks/s with nobody in them"
-ONE, TWO, TWO_EDGES = "1 worker", "2 workers, players at their owner", "2 workers, half of the players through an edge"
+ONE, HALF = "1 worker", "1 worker, half of the clients"
+TWO, TWO_EDGES = "2 workers, players at their owner", "2 workers, half of the players through an edge"
 SPECTATORS = ("0 spectators", "10 spectators", "1,000 spectators")
 MATCHES = 5_000
 LIGHT_SECONDS = 10.0  # at least: a few per cent of a core are told badly by less
@@ -30,7 +31,7 @@ def node(name: str, *arguments: str) -> Peer:
 def variants() -> dict[str, Peer]:
     """The rows of the cases here; what is special about each is in the case."""
     alone = {name: node(name) for name in (STILL, DESERTED)}
-    return alone | {ONE: node(ONE)} | {name: node(name, "--workers", "2") for name in (TWO, TWO_EDGES, *SPECTATORS)}
+    return alone | {name: node(name) for name in (ONE, HALF)} | {name: node(name, "--workers", "2") for name in (TWO, TWO_EDGES, *SPECTATORS)}
 
 
 def idle_matches(peer: Peer, seconds: float) -> Row:
@@ -76,18 +77,20 @@ def spread(server: Server, count: int) -> list[int]:
 
 def workers_case(peer: Peer, seconds: float) -> Row:
     """The same load; the matches are made on the workers in turn, the players go to their owner or to any worker."""
-    count = 1 if peer.name == ONE else 2
+    count = 1 if peer.name in (ONE, HALF) else 2
+    clients = WORKERS_CLIENTS // 2 if peer.name == HALF else WORKERS_CLIENTS
     with running(peer, pin=count == 1) as server:
         ports = spread(server, count)
         who = []
         for place, port in enumerate(ports):
-            for number, match in enumerate(create_matches(port, "swarm", WORKERS_CLIENTS // PLAYERS // count)):
+            for number, match in enumerate(create_matches(port, "swarm", clients // PLAYERS // count)):
                 for player in range(PLAYERS):
                     through = ports[player % count] if peer.name == TWO_EDGES else port
                     who.append(entry(through, "match", match, f"peer-{place}-{number}-{player}"))
         (window,) = drive(server, peer.protocol, who, [Phase("play", 10, seconds)])
     frames = window.counts["frames"]
     return _shared(window) | {
+        "clients": clients,
         "cpu_us": window.server_cpu / max(1, frames) * 1e6,
         "busiest": max(window.cpu) / window.seconds,
         "busiest_us": max(window.cpu) / max(1, frames) * 1e6,

@@ -30,8 +30,8 @@ def node(name: str, *arguments: str) -> Peer:
 
 def variants() -> dict[str, Peer]:
     """The rows of the cases here; what is special about each is in the case."""
-    alone = {name: node(name) for name in (STILL, DESERTED)}
-    return alone | {name: node(name) for name in (ONE, HALF)} | {name: node(name, "--workers", "2") for name in (TWO, TWO_EDGES, *SPECTATORS)}
+    alone = {name: node(name) for name in (STILL, DESERTED, ONE, HALF)}
+    return alone | {name: node(name, "--workers", "2") for name in (TWO, TWO_EDGES, *SPECTATORS)}
 
 
 def idle_matches(peer: Peer, seconds: float) -> Row:

@@ -16,7 +16,7 @@ from typing import Any
 from setuptools import Extension, setup
 
 FLAGS = ["-O2", "-g0", "-w", "-fno-plt"]  # what is called in CPython, all the time, is not looked up by way of a stub
-PROFILE = os.environ.get("GAMESERVER_PROFILE", "")
+PROFILE = os.environ.get("GAMESERVER_PROFILE", "")  # "record" or "use"
 PROFILES = Path("build/profile").absolute()
 PROFILE_FLAGS = {
     "": [],

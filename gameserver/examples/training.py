@@ -21,7 +21,7 @@ CROWDS = {"arena": 60, "battleship": 20, "chatroom": 20}
 
 
 async def train(seconds: float) -> int:
-    """Start a server, let the bots play, stop both; the exit code of whatever failed."""
+    """Start a server, let the bots play, stop both; the exit code of whatever failed, or 0."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -38,7 +38,7 @@ async def train(seconds: float) -> int:
             if server.returncode is None:
                 server.terminate()
             code = await asyncio.wait_for(server.wait(), STOP_SECONDS)
-    return max(code, *codes)
+    return next((failed for failed in (code, *codes) if failed), 0)
 
 
 async def _bots(game: str, players: int, url: str, seconds: float) -> asyncio.subprocess.Process:

@@ -230,3 +230,16 @@ async def test_bots_come_back_after_a_restart(server: ServerProcess) -> None:
     assert len(report.matches) == 1
     bot.cancel()
     await asyncio.gather(bot, return_exceptions=True)
+
+
+async def test_bots_train_a_server_for_the_compiler(tmp_path: Path) -> None:
+    """What `make compile-pgo` and the image run between their two compilations: it starts and ends by itself."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gameserver.examples.training", "--seconds", "4",
+        cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    async with asyncio.timeout(90):
+        output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    for crowd in ("60 bots", "20 bots", "actions acknowledged"):
+        assert crowd in output.decode()

@@ -21,8 +21,8 @@ from benchmarks.peers.measure import Phase, Window, build_load, drive, running
 from benchmarks.peers.servers import OURS, Peer, connections, peers
 from benchmarks.processes import prepare
 
-LOADS = {"play": ("play", 10.0, "frames"), "shout": ("shout", 9.0, "events"), "idle": ("idle", 0.0, "frames")}
-"""Mode and rate as load.c has them, and what the CPU time is divided by."""
+LOADS = {"play": (10.0, "frames"), "shout": (9.0, "events"), "idle": (0.0, "frames")}
+"""By mode, as load.c has them: its rate, and what the CPU time is divided by."""
 
 
 def arguments() -> argparse.Namespace:
@@ -57,13 +57,13 @@ def chosen(names: list[str]) -> dict[str, Peer]:
 
 def at_once(servers: dict[str, Peer], options: argparse.Namespace) -> dict[str, Window]:
     """One round."""
-    mode, rate, _ = LOADS[options.load]
+    phase = Phase(options.load, LOADS[options.load][0], options.seconds)
     with ExitStack() as stack, ThreadPoolExecutor(len(servers)) as threads:
         runs = {}
         for name, peer in servers.items():
             server = stack.enter_context(running(peer))
             who = connections(peer, server.port, "swarm", 10, options.clients)
-            runs[name] = (server, peer.protocol, who, [Phase(mode, rate, options.seconds)])
+            runs[name] = (server, peer.protocol, who, [phase])
         windows = {name: threads.submit(drive, *run) for name, run in runs.items()}
         return {name: found.result()[0] for name, found in windows.items()}
 
@@ -74,7 +74,7 @@ def main() -> int:
     prepare()
     build_load()
     servers = chosen(options.servers)
-    first, counted = next(iter(servers)), LOADS[options.load][2]
+    first, counted = next(iter(servers)), LOADS[options.load][1]
     ratios: dict[str, list[float]] = {name: [] for name in servers}
     for turn in range(options.rounds):
         names = list(servers)

@@ -44,7 +44,7 @@ class Guest:
         """The longest time without a frame of a match that ticks."""
         self.frames = 0
         self.visits = 0
-        self.unanswered: dict[int, float] = {}
+        self.unanswered: set[int] = set()
         self.troubles: list[str] = []
         self._url, self._secret, self._random = url, secret, random
         self._socket: aiohttp.ClientWebSocketResponse
@@ -83,7 +83,7 @@ class Guest:
         while time.monotonic() < until:
             await asyncio.sleep(self._random.expovariate(acts_per_second))
             self._seq += 1
-            self.unanswered[self._seq] = time.monotonic()
+            self.unanswered.add(self._seq)
             fires = self._random.random() < 0.1
             args: list[Any] = [] if fires else [self._random.uniform(-1, 1), self._random.uniform(-1, 1)]
             await self._send(Action(self._channel, self._seq, "fire" if fires else "steer", args))
@@ -106,8 +106,10 @@ class Guest:
                     self.silence_seconds = max(self.silence_seconds, now - self.heard_at)
                 self.heard_at = now
                 self.frames += 1
+            elif isinstance(message, Ack) and message.refused:
+                self.troubles.append(f"action {message.seq} was refused: {message.result}")
             elif isinstance(message, Ack):
-                self.unanswered = {seq: at for seq, at in self.unanswered.items() if seq > message.seq}
+                self.unanswered = {seq for seq in self.unanswered if seq > message.seq}
             elif isinstance(message, Reply):
                 return
             elif isinstance(message, ErrorMessage | Closed):

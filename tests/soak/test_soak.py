@@ -68,6 +68,7 @@ def metrics(server: Server) -> dict[str, float]:
 
 async def soak(folder: Path, seconds: float, *, rooms: int, guests: int, stay_seconds: float) -> Watch:
     """Let them play; afterwards the server must be as empty as it was. Answers what was seen meanwhile."""
+    print(f"SOAK_SEED={SEED}")  # noqa: T201 - shown when it fails
     settings = {"GAMESERVER__AUTH__SECRET": SECRET, "GAMESERVER__LOG__LEVEL": "WARNING"}
     with Server(folder, str(GAME), **settings) as server:
         server.wait_until_ready()
@@ -99,7 +100,7 @@ async def soak(folder: Path, seconds: float, *, rooms: int, guests: int, stay_se
     visits = sum(guest.visits for guest in crowd.guests)
     frames = sum(guest.frames for guest in crowd.guests)
     print(  # noqa: T201 - what `make soak` shows
-        f"seed {SEED}: {guests} guests, {visits} visits, {frames} frames; longest silence "
+        f"{guests} guests, {visits} visits, {frames} frames; longest silence "
         f"{max(guest.silence_seconds for guest in crowd.guests):.2f} s; memory {watch.rss[-1] / 1e6:.0f} MB, "
         f"× {watch.growth():.3f}"
     )
